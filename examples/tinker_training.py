@@ -22,12 +22,9 @@ from openreward_gym.integrations import tinker
 
 def main(base_url: str, model: str, max_tokens: str = "1024", steps: str = "100") -> None:
     """Train for some steps."""
-    options: dict[str, Any] = {
-        "group_size": 4,
-        "groups_per_batch": 4,
-        "limits": RolloutLimits(max_turns=8, max_trajectory_tokens=32_000),
-    }
-    tasks = tinker.dataset("weather", model_name=model, base_url=base_url, output="runs/tinker", passes=100, **options)
+    limits = RolloutLimits(max_turns=4, max_trajectory_tokens=32_000)
+    options: dict[str, Any] = {"group_size": 4, "groups_per_batch": 4, "passes": 100, "limits": limits}
+    tasks = tinker.dataset("weather", model_name=model, base_url=base_url, output="runs/tinker", **options)
     names = {"model_name": model, "recipe_name": "openreward_weather", "log_path": "out/tinker"}
     run = {"learning_rate": 1e-4, "max_tokens": int(max_tokens), "max_steps": int(steps), "rollout_error_tolerance": True}
     asyncio.run(train.main(train.Config(dataset_builder=tasks, **names, **run)))

@@ -40,6 +40,8 @@ _LEFT_OUT = (
     "compare_rollouts",
     "verifiers_environment",
     "skyrl_environment",
+    "tinker_training",
+    "verl_agent_loop",
 )
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in _LEFT_OUT]
 # A page is typed after these commands, where it says that something is there: a provider's model, the Hub.

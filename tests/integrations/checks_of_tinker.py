@@ -6,6 +6,8 @@ The sampler is a stand-in; the servers of the environments are real.
 from __future__ import annotations
 
 import asyncio
+import doctest
+import importlib
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -261,3 +263,9 @@ async def test_single_rollout_and_wrong_options(examples: str, tokenizer: Any) -
         tinker.dataset("weather", model_name="m", output_dir="runs")  # type: ignore[call-arg]
     with pytest.raises(OpenRewardGymError):
         await tinker.dataset("weather", model_name="m", base_url="http://127.0.0.1:9", **FAST)()
+
+
+def test_examples_in_docstrings() -> None:
+    checked = importlib.import_module("openreward_gym.integrations.tinker.tasks")
+    failed, attempted = doctest.testmod(checked, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert (failed, attempted > 0) == (0, True)

@@ -6,6 +6,8 @@ The model servers are a stand-in; the servers of the environments are real.
 from __future__ import annotations
 
 import asyncio
+import doctest
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ import verl  # type: ignore[import-not-found, unused-ignore]
 from fault_server import Fault, FaultServer, running
 from hydra import compose, initialize_config_dir  # type: ignore[import-not-found, unused-ignore]
 from verl.experimental.agent_loop import AgentLoopWorker  # type: ignore[import-not-found, unused-ignore]
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap  # type: ignore[import-not-found, unused-ignore]
 from verl.protocol import DataProto  # type: ignore[import-not-found, unused-ignore]
 from verl.trainer.ppo.v1 import agent_loop_tq  # type: ignore[import-not-found, unused-ignore]
 from verl.utils import tensordict_utils  # type: ignore[import-not-found, unused-ignore]
@@ -25,12 +28,12 @@ from verl.workers.rollout.replica import TokenOutput  # type: ignore[import-not-
 from weather_model import THINKING, ids_of, weather_turn
 
 from openreward_gym import RolloutStore, collect
-from openreward_gym.integrations.verl import VerlFiles, prepare
+from openreward_gym.integrations.verl import EpisodeAgentLoop, VerlFiles, prepare
 from openreward_gym.types import AssistantMessage, ToolCall
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
 
-from tiny_tokenizer import CHATML, tiny_tokenizer
+from tiny_tokenizer import CHATML, VISION, tiny_tokenizer
 
 CONFIG = Path(verl.__file__).parent / "trainer" / "config"
 STEP = '<tool_call>\n{"name": "big", "arguments": {"size": 9}}\n</tool_call>'
@@ -323,3 +326,50 @@ def test_row_without_a_task(weather: VerlFiles, model: Path, tokenizer: Any) -> 
     worker = AgentLoopWorker(trainer.config, ModelServers(tokenizer))
     with pytest.raises(ValueError, match=r"extra_info\.task_index"):
         asyncio.run(worker.generate_sequences(DataProto.from_single_dict(rows)))
+
+
+class Processor:
+    """A stand-in of a vision model's processor: three placeholders per image."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.image_processor, self.chat_template = tokenizer, object(), tokenizer.chat_template
+        self.image_token_id = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+
+    def apply_chat_template(self, *args: Any, **options: Any) -> Any:
+        return self.tokenizer.apply_chat_template(*args, **options)
+
+    def __call__(self, text: list[str], images: list[Any], **_: Any) -> Any:
+        return self.tokenizer([text[0].replace("<|image_pad|>", "<|image_pad|>" * 3)], add_special_tokens=False)
+
+
+def test_images_go_to_the_engine_and_to_the_trainer(server_url: str, model: Path, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(VISION, eos_token="<|im_end|>", pad_token="<|pad|>")
+    files = prepare("echo", tmp_path / "data", base_url=server_url, max_turns=3, limit=1)
+    trainer, seen = Trainer(files, model, "data.max_prompt_length=4096"), []
+
+    class Servers(ModelServers):
+        async def generate(self, request_id: str, *, image_data: Any = None, **keywords: Any) -> Any:
+            seen.append(len(image_data or ()))
+            return await super().generate(request_id, **keywords)
+
+    loop = EpisodeAgentLoop(
+        trainer_config=DictConfigWrap(trainer.config),
+        server_manager=Servers(tokenizer, lambda _: '<tool_call>\n{"name": "image", "arguments": {}}\n</tool_call>'),
+        tokenizer=tokenizer,
+        processor=Processor(tokenizer),
+        dataset_cls=RLHFDataset,
+        data_config=DictConfigWrap(trainer.config.data),
+        episodes={"environment": "echo", "base_url": server_url},
+        max_turns=3,
+    )
+    output = asyncio.run(loop.run({}, **{name: values[0] for name, values in trainer.rows(tokenizer, 1).items()}))
+    assert seen == [0, 1, 2]
+    # The image of the last tool result follows the last sampled turn, and is not in the sequence.
+    assert len(output.multi_modal_data["images"]) == 2
+    assert [*output.prompt_ids, *output.response_ids].count(tokenizer.convert_tokens_to_ids("<|image_pad|>")) == 2 * 3
+
+
+def test_examples_in_docstrings() -> None:
+    checked = importlib.import_module("openreward_gym.integrations.verl.dataset")
+    failed, attempted = doctest.testmod(checked, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert (failed, attempted > 0) == (0, True)

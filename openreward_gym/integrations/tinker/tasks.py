@@ -150,9 +150,9 @@ def dataset(
         ConfigurationError: An option is unknown or has a wrong value.
 
     Example:
-        >>> builder = dataset("weather", model_name="Qwen/Qwen3-8B", base_url="http://127.0.0.1:8080")  # doctest: +SKIP
-        >>> builder.group_size  # doctest: +SKIP
-        8
+        >>> builder = dataset("weather", model_name="Qwen/Qwen3-8B", base_url="http://127.0.0.1:8080", group_size=4)
+        >>> builder.group_size, builder.options["base_url"]
+        (4, 'http://127.0.0.1:8080')
     """
     unrecorded: EpisodeOptions = {**options, "output": None}
     Episodes(environment, **unrecorded)  # refuses wrong options now, and not when the training has begun

@@ -25,7 +25,7 @@ from openreward_gym.types import Json, Task
 
 # An embedding may have more ids than the tokenizer: those that the engine sampled are taken as they are.
 _ANY_ID = 2**31
-_LIMITS = ("max_turns", "max_steps", "context_overflow")
+_LIMITS = ("max_turns", "max_steps", "length", "context_overflow")
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +74,8 @@ class EpisodeAgentLoop(AgentLoopBase):  # type: ignore[misc, unused-ignore]
         super().__init__(*args, **keywords)
         self.source = _source(self.server_manager, _plain(episodes))
         self.attempts: int = integer(1)("attempts", attempts)
-        self.max_turns: int | None = integer(1, optional=True)(
-            "max_turns", max_turns or self.rollout_config.multi_turn.max_assistant_turns
-        )
+        default = self.rollout_config.multi_turn.max_assistant_turns
+        self.max_turns: int | None = integer(1, optional=True)("max_turns", default if max_turns is None else max_turns)
         template = self.apply_chat_template_kwargs if chat_template_kwargs is None else chat_template_kwargs
         self.chat_template_kwargs: dict[str, Json] = _plain(template or {})
 
