@@ -197,8 +197,8 @@ async def skyrl(url: str, output: str) -> Play:
 async def tinker(url: str, output: str) -> Play:
     """Groups of one, rolled out by tinker-cookbook with scripted tokens."""
     _helpers("examples", "tests/export", "tests/servers")
-    from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs  # type: ignore[import-not-found, unused-ignore]
-    from tinker_cookbook.rl.rollouts import do_group_rollout  # type: ignore[import-not-found, unused-ignore]
+    from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs
+    from tinker_cookbook.rl.rollouts import do_group_rollout
     from tiny_tokenizer import CHATML, tiny_tokenizer
 
     from openreward_gym.integrations import Episodes, tinker
@@ -256,8 +256,8 @@ async def verifiers(url: str, output: str) -> Play:
     """An evaluation by verifiers' runner; the model is a server in this process, and the results are written, too."""
     _helpers("tests/servers")
     from chat_model import ChatModel
-    from verifiers.v1.cli.eval.runner import run_eval  # type: ignore[import-not-found, unused-ignore]
-    from verifiers.v1.configs.cli.eval import EvalConfig  # type: ignore[import-not-found, unused-ignore]
+    from verifiers.v1.cli.eval.runner import run_eval
+    from verifiers.v1.configs.cli.eval import EvalConfig
 
     from openreward_gym.integrations.verifiers import load_environment
 

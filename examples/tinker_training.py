@@ -14,8 +14,8 @@ import asyncio
 import sys
 from typing import Any
 
-from tinker_cookbook.rl import train  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.rollout_limits import RolloutLimits  # type: ignore[import-not-found, unused-ignore]
+from tinker_cookbook.rl import train
+from tinker_cookbook.rl.rollout_limits import RolloutLimits
 
 from openreward_gym.integrations import tinker
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tinker as service  # type: ignore[import-not-found, unused-ignore]
+import tinker as service
 from fault_server import Fault, FaultServer, running
-from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.data_processing import trajectory_to_data  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.metric_util import RLTestSetEvaluator  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.rollout_limits import RolloutLimits  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.rollout_strategy import MinViableGroup, RetryOnFailure  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.rollouts import (  # type: ignore[import-not-found, unused-ignore]
+from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs
+from tinker_cookbook.rl.data_processing import trajectory_to_data
+from tinker_cookbook.rl.metric_util import RLTestSetEvaluator
+from tinker_cookbook.rl.rollout_limits import RolloutLimits
+from tinker_cookbook.rl.rollout_strategy import MinViableGroup, RetryOnFailure
+from tinker_cookbook.rl.rollouts import (
     do_group_rollout,
     do_group_rollout_and_filter_constant_reward,
     do_single_rollout,

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import verl  # type: ignore[import-not-found, unused-ignore]
+import verl
 from fault_server import Fault, FaultServer, running
-from hydra import compose, initialize_config_dir  # type: ignore[import-not-found, unused-ignore]
-from verl.experimental.agent_loop import AgentLoopWorker  # type: ignore[import-not-found, unused-ignore]
-from verl.experimental.agent_loop.agent_loop import DictConfigWrap  # type: ignore[import-not-found, unused-ignore]
-from verl.protocol import DataProto  # type: ignore[import-not-found, unused-ignore]
-from verl.trainer.ppo.v1 import agent_loop_tq  # type: ignore[import-not-found, unused-ignore]
-from verl.utils import tensordict_utils  # type: ignore[import-not-found, unused-ignore]
-from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn  # type: ignore[import-not-found, unused-ignore]
-from verl.workers.rollout.replica import TokenOutput  # type: ignore[import-not-found, unused-ignore]
+from hydra import compose, initialize_config_dir
+from verl.experimental.agent_loop import AgentLoopWorker
+from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+from verl.protocol import DataProto
+from verl.trainer.ppo.v1 import agent_loop_tq
+from verl.utils import tensordict_utils
+from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
+from verl.workers.rollout.replica import TokenOutput
 from weather_model import THINKING, ids_of, weather_turn
 
 from openreward_gym import RolloutStore, collect

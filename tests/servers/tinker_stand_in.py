@@ -12,9 +12,9 @@ import runpy
 import sys
 from typing import Any
 
-import tinker  # type: ignore[import-not-found, unused-ignore]
+import tinker
 import torch
-from tinker.types import TensorData  # type: ignore[import-not-found, unused-ignore]
+from tinker.types import TensorData
 from transformers import AutoModelForCausalLM
 
 MOST_TOKENS = int(os.environ.get("STAND_IN_MAX_TOKENS", "1024"))

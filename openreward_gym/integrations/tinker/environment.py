@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import tinker  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.rollout_limits import RolloutLimits  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.types import (  # type: ignore[import-not-found, unused-ignore]
+import tinker
+from tinker_cookbook.rl.rollout_limits import RolloutLimits
+from tinker_cookbook.rl.types import (
     STOP_METRIC_PREFIX,
     ActionExtra,
     Env,

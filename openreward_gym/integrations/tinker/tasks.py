@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-import chz  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.rollout_limits import RolloutLimits  # type: ignore[import-not-found, unused-ignore]
-from tinker_cookbook.rl.types import RLDataset, RLDatasetBuilder  # type: ignore[import-not-found, unused-ignore]
+import chz
+from tinker_cookbook.rl.rollout_limits import RolloutLimits
+from tinker_cookbook.rl.types import RLDataset, RLDatasetBuilder
 
 from openreward_gym.checks import integer
 from openreward_gym.integrations.episode import EpisodeOptions, Episodes

@@ -9,8 +9,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf  # type: ignore[import-not-found, unused-ignore]
-from verl.experimental.agent_loop.agent_loop import (  # type: ignore[import-not-found, unused-ignore]
+from omegaconf import OmegaConf
+from verl.experimental.agent_loop.agent_loop import (
     AgentLoopBase,
     AgentLoopMetrics,
     AgentLoopOutput,
