@@ -158,7 +158,7 @@ async def trl(url: str, output: str) -> Play:
     state = TrainingState()
     state.end_token_ids = frozenset({0})
     make, score = EnvironmentFactory(source, group.tools, state), EpisodeReturn(state)
-    script = [[("get_weather", {"city": CITY})], ANSWER]
+    script: list[Any] = [[("get_weather", {"city": CITY})], ANSWER]
 
     def play(environment: Any) -> float | None:
         prompt, completion = roll_out(environment, group.rows[0], script)
@@ -197,9 +197,19 @@ async def skyrl(url: str, output: str) -> Play:
 async def tinker(url: str, output: str) -> Play:
     """Groups of one, rolled out by tinker-cookbook with scripted tokens."""
     _helpers("examples", "tests/export", "tests/servers")
+<<<<<<< HEAD
     from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs
     from tinker_cookbook.rl.rollouts import do_group_rollout
     from tiny_tokenizer import CHATML, tiny_tokenizer
+||||||| 112e136
+    from tiny_tokenizer import CHATML, tiny_tokenizer
+    from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs  # type: ignore[import-not-found, unused-ignore]
+    from tinker_cookbook.rl.rollouts import do_group_rollout  # type: ignore[import-not-found, unused-ignore]
+=======
+    from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs  # type: ignore[import-not-found, unused-ignore]
+    from tinker_cookbook.rl.rollouts import do_group_rollout  # type: ignore[import-not-found, unused-ignore]
+    from tiny_tokenizer import CHATML, tiny_tokenizer
+>>>>>>> v-learn
 
     from openreward_gym.integrations import Episodes, tinker
     from openreward_gym.types import Task
