@@ -197,19 +197,9 @@ async def skyrl(url: str, output: str) -> Play:
 async def tinker(url: str, output: str) -> Play:
     """Groups of one, rolled out by tinker-cookbook with scripted tokens."""
     _helpers("examples", "tests/export", "tests/servers")
-<<<<<<< HEAD
     from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs
     from tinker_cookbook.rl.rollouts import do_group_rollout
     from tiny_tokenizer import CHATML, tiny_tokenizer
-||||||| 112e136
-    from tiny_tokenizer import CHATML, tiny_tokenizer
-    from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs  # type: ignore[import-not-found, unused-ignore]
-    from tinker_cookbook.rl.rollouts import do_group_rollout  # type: ignore[import-not-found, unused-ignore]
-=======
-    from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs  # type: ignore[import-not-found, unused-ignore]
-    from tinker_cookbook.rl.rollouts import do_group_rollout  # type: ignore[import-not-found, unused-ignore]
-    from tiny_tokenizer import CHATML, tiny_tokenizer
->>>>>>> v-learn
 
     from openreward_gym.integrations import Episodes, tinker
     from openreward_gym.types import Task

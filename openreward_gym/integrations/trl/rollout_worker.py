@@ -246,17 +246,9 @@ class RolloutWorker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._beat())
                 for number, (source, index) in self._numbered_tasks():
-<<<<<<< HEAD
-                    while self._in_flight + self.rollout_buffer.qsize() + args.num_generations > ahead:  # noqa: ASYNC110 - another thread empties the queue
-                        await asyncio.sleep(POLL_S)
-||||||| 112e136
-                    while self._in_flight + self.rollout_buffer.qsize() + args.num_generations > ahead:
-                        await asyncio.sleep(POLL_S)  # noqa: ASYNC110 - the trainer empties the queue in another thread
-=======
                     # The trainer empties the queue in another thread, which sets no event of this loop.
                     while self._in_flight + self.rollout_buffer.qsize() + args.num_generations > ahead:  # noqa: ASYNC110
                         await asyncio.sleep(POLL_S)
->>>>>>> v-learn
                     version, played = self._version, []
                     step = max(0, version - 1) * args.weight_sync_steps
                     for sample in range(args.num_generations):
