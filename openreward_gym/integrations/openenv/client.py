@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import math
 import re
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +81,7 @@ class Server:
             if error.code in (404, 405, 501):
                 return None
             raise ServerError(f"the OpenEnv server answered {path} with status {error.code}", status=error.code) from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, http.client.HTTPException) as error:
             raise TransportError(
                 f"cannot reach the OpenEnv server at {bare_url(self.base_url)}: {error}", delivery="not_sent"
             ) from None
@@ -264,21 +266,22 @@ def _tool(spec: Mapping[str, Any]) -> Any:
 
 async def _listed_tools(server: Server) -> list[Spec] | None:
     """Return the tools that the server lists; None for an environment without tools."""
-    client = server.client()
+    client, where = server.client(), bare_url(server.base_url)
     try:
         await client.connect()
         result = await client.step({"type": "list_tools"})
-        listed = result.observation.get("tools") if isinstance(result.observation, Mapping) else None
-        return None if listed is None else [_checked(spec) for spec in listed]
+    except _CONNECTION as error:
+        raise TransportError(f"cannot reach the OpenEnv server at {where}: {error}", delivery="not_sent") from None
     except RuntimeError as error:
         if "CAPACITY_REACHED" in str(error):
-            raise TransportError(f"the OpenEnv server at {bare_url(server.base_url)} has no free session: {error}") from None
+            raise TransportError(f"the OpenEnv server at {where} has no free session: {error}", delivery="not_sent") from None
         return None  # its actions are others
-    except _CONNECTION as error:
-        where = bare_url(server.base_url)
-        raise TransportError(f"cannot reach the OpenEnv server at {where}: {error}", delivery="not_sent") from None
+    except Exception as error:  # the library raises any error at an answer that is none of OpenEnv's
+        raise ProtocolError(f"{where} did not answer as an OpenEnv server: {type(error).__name__}: {error}"[:500]) from None
     finally:
         await client.close()
+    listed = result.observation.get("tools") if isinstance(result.observation, Mapping) else None
+    return [_checked(spec) for spec in listed] if isinstance(listed, list) else None
 
 
 def _checked(spec: Any) -> Spec:
@@ -289,7 +292,16 @@ def _checked(spec: Any) -> Spec:
         raise ProtocolError(f"the OpenEnv server lists a tool without a name or schema: {spec!r:.300}")
     if hasattr(OpenEnvEnvironment, name) or name in ("server", "description", "listed"):
         raise ProtocolError(f"the OpenEnv server has a tool {name!r}, a name that OpenReward environments use for themselves")
-    return {"name": name, "description": str(spec.get("description") or ""), "input_schema": dict(schema)}
+    return {"name": name, "description": str(spec.get("description") or ""), "input_schema": _valid(schema)}
+
+
+def _valid(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema; raise ProtocolError if it is not a JSON Schema."""
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except (jsonschema.SchemaError, RecursionError) as error:
+        raise ProtocolError(f"the OpenEnv server sent a schema that is not a JSON Schema: {error}"[:500]) from None
+    return dict(schema)
 
 
 def _step_tool(server: Server) -> Spec:
@@ -298,6 +310,7 @@ def _step_tool(server: Server) -> Spec:
     action = schemas.get("action") if isinstance(schemas, Mapping) else None
     if not isinstance(action, Mapping):
         raise ProtocolError(f"the OpenEnv server at {bare_url(server.base_url)} lists no tools and has no schema of its actions")
+    action = _valid(action)
     own = {name: value for name, value in (action.get("properties") or {}).items() if name != "metadata"}
     required = [name for name in action.get("required") or () if name in own]
     description = str(action.get("description") or "Do one action and observe what follows.")
@@ -306,11 +319,12 @@ def _step_tool(server: Server) -> Spec:
 
 def _splits(server: Server, name: str) -> dict[str, int] | None:
     """Return the number of tasks of each split; None for a server without tasks."""
-    listed = server.ask(f"{name}/splits")
+    path = urllib.parse.quote(name, safe="")
+    listed = server.ask(f"{path}/splits")
     names = [split.get("name") for split in listed if isinstance(split, Mapping)] if isinstance(listed, list) else []
     counts: dict[str, int] = {}
     for split in names:
-        answer = server.ask(f"{name}/num_tasks", {"split": split})
+        answer = server.ask(f"{path}/num_tasks", {"split": split})
         number = answer.get("num_tasks") if isinstance(answer, Mapping) else None
         if isinstance(split, str) and type(number) is int and number > 0:
             counts[split] = number

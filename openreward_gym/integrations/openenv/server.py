@@ -19,7 +19,7 @@ from pydantic import Field
 
 from openreward_gym.errors import ConfigurationError, ResetNeededError, SessionLostError
 from openreward_gym.integrations.episode import Answer, Episode, EpisodeOptions, Episodes
-from openreward_gym.protocol import Client
+from openreward_gym.protocol import Client, loop
 from openreward_gym.types import ImageBlock, Json, Message, Task, TextBlock
 
 CLOSE_S = 10.0
@@ -88,12 +88,12 @@ class OpenRewardSession(Environment):  # type: ignore[misc]  # the types of Open
         self._closing: asyncio.Task[None] | None = None
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> Observation:
-        """Not used: the server awaits `reset_async`."""
-        raise NotImplementedError("use reset_async")
+        """`reset_async` on the event loop of this package, for a caller without one. The server awaits `reset_async`."""
+        return loop.run(self.reset_async(seed, episode_id, **options))
 
     def step(self, action: Action, timeout_s: float | None = None, **options: Any) -> Observation:
-        """Not used: the server awaits `step_async`."""
-        raise NotImplementedError("use step_async")
+        """`step_async` likewise."""
+        return loop.run(self.step_async(action, timeout_s))
 
     async def reset_async(
         self,
@@ -207,13 +207,13 @@ class OpenRewardSession(Environment):  # type: ignore[misc]  # the types of Open
 
     def close(self) -> None:
         """Close the session. An episode that still runs is recorded as cancelled. The server calls this in any thread."""
-        episode, loop, self._episode = self._episode, self._loop, None
-        if episode is None or loop is None or loop.is_closed():
+        episode, home, self._episode = self._episode, self._loop, None
+        if episode is None or home is None or home.is_closed():
             return
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
-            closing: Future[None] = asyncio.run_coroutine_threadsafe(episode.aclose(), loop)
+            closing: Future[None] = asyncio.run_coroutine_threadsafe(episode.aclose(), home)
             closing.result(CLOSE_S)
             return
         self._closing = running.create_task(episode.aclose())
