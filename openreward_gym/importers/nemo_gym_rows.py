@@ -10,7 +10,7 @@ and parameters of the request as they were there, and all other fields.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from itertools import chain
@@ -98,6 +98,20 @@ def new_row(rollout: Rollout) -> dict[str, Json]:
     # NeMo Gym's JSON reader refuses lone surrogates: as a text in the text, they are escaped.
     row[OWN] = own if is_utf8(own) else dumps(own, non_finite="text").decode()
     return row
+
+
+def new_request(prompt: Sequence[Message], tools: Iterable[ToolSpec] = ()) -> dict[str, Json]:
+    """Return the request of a row that has not been played: the items of a prompt, and tools.
+
+    Example:
+        >>> from openreward_gym.types import UserMessage
+        >>> new_request([UserMessage("How warm is it?")])["input"][0]["role"]
+        'user'
+    """
+    items = ValidItems()
+    given = [item for number, message in enumerate(prompt) for item in items.write(message, number)]
+    request: dict[str, Json] = escape_surrogates({"input": given, "tools": [_written_tool(tool) for tool in tools]})
+    return request
 
 
 def restored(row: Mapping[str, Json]) -> Rollout | None:

@@ -11,9 +11,9 @@ import asyncio
 import os
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, Unpack
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 from openreward_gym.chat import to_openai
 from openreward_gym.checks import integer, names
@@ -32,6 +32,8 @@ from openreward_gym.store import Failure, RolloutStore
 from openreward_gym.types import AssistantMessage, Ended, Json, Message, Rollout, Sampled, Task, ToolSet
 from openreward_gym.wrappers.record import RecordRollouts, rollout_of
 from openreward_gym.wrappers.text_action import TextAction
+
+T = TypeVar("T")
 
 TaskLike: TypeAlias = int | Mapping[str, Json] | Task
 """A task: its index in the split, its spec, or a `Task`."""
@@ -239,27 +241,45 @@ class Episodes:
 
     async def arows(self, limit: int | None = None, *, tasks: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """`rows` as a coroutine."""
+
+        def row(index: int, env: OpenRewardEnv[Any]) -> dict[str, Any]:
+            prompt = to_openai(env.messages)
+            return {"environment": self.name, "split": self.options.split, "task_index": index, "prompt": prompt}
+
+        return await self.aread_tasks(row, limit, tasks=tasks)
+
+    async def aread_tasks(
+        self, read: Callable[[int, OpenRewardEnv[Any]], T], limit: int | None = None, *, tasks: Sequence[int] | None = None
+    ) -> list[T]:
+        """Open a session on each task, and return what `read` makes of the task's index and its env.
+
+        Args:
+            read: Gets the index and the env after its reset, which has the prompt (`env.messages`) and the tools (`env.tools`).
+            limit, tasks: As for `rows`.
+
+        Raises:
+            ConfigurationError, TransportError, ServerError, SessionLostError: As `rows`.
+        """
         chosen: Sequence[int] = range(await self.anum_tasks()) if tasks is None else tasks
         if limit is not None:
             chosen = chosen[: integer(1)("limit", limit)]
         at_once = asyncio.Semaphore(PROMPTS_AT_ONCE)
 
-        async def row(index: int) -> dict[str, Any]:
+        async def of_task(index: int) -> T:
             async with at_once:
                 env = self.env()
                 try:
                     await env.areset(options={"task_index": index})
-                    prompt = to_openai(env.messages)
+                    return read(index, env)
                 finally:
                     await env.aclose()
-            return {"environment": self.name, "split": self.options.split, "task_index": index, "prompt": prompt}
 
         try:
             async with asyncio.TaskGroup() as group:
-                rows = [group.create_task(row(index)) for index in chosen]
+                results = [group.create_task(of_task(index)) for index in chosen]
         except* OpenRewardGymError as errors:
             raise errors.exceptions[0] from None
-        return [done.result() for done in rows]
+        return [done.result() for done in results]
 
     def close(self) -> None:
         """Close the store's shards, if the store was made here. The source can be used again."""

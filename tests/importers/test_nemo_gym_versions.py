@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from installing import kept_environment_of
+from nemo_environments import VERSIONS, nemo_gym_python
 from nemo_rows import KINDS, WITH_IMAGE_IN_RESULT
 from rollout_strategies import rollouts
 
@@ -18,41 +18,10 @@ from openreward_gym.types.rollout import line_of
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(600)]
 
-VERSIONS = {"nemo-gym-0.4": ("3.12", "nemo-gym==0.4.0"), "nemo-gym-newest": ("3.13", "nemo-gym")}
-# What the modules of its types import.
-NEEDS = (
-    "openai",
-    "anthropic",
-    "pydantic",
-    "fastapi",
-    "mcp",
-    "anyio",
-    "itsdangerous",
-    "uvicorn",
-    "httptools",
-    "hydra-core",
-    "omegaconf",
-    "aiohttp",
-    "yappi",
-    "ray",
-    "orjson",
-    "psutil",
-    "devtools",
-    "rich",
-    "tqdm",
-    "scipy",
-    "wandb",
-    "gprof2dot",
-    "pydot",
-    "jinja2",
-    "packaging",
-)
-
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def types(request: pytest.FixtureRequest) -> tuple[str, Path]:
-    version, package = VERSIONS[request.param]
-    return request.param, kept_environment_of(request.param, version, package, NEEDS, "requests", "pandas")
+    return request.param, nemo_gym_python(request.param)
 
 
 def faults(python: Path, records: list[Rollout], folder: Path) -> list[list[str]]:

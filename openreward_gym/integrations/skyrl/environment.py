@@ -14,7 +14,7 @@ from skyrl_gym.metrics import default_aggregate_metrics
 
 from openreward_gym.chat.hermes import to_hermes
 from openreward_gym.errors import SessionLostError
-from openreward_gym.integrations.skyrl.rows import EpisodeSource, Trajectory, current_trajectory, prompt_of, read_column
+from openreward_gym.integrations.skyrl.rows import EpisodeSource, Trajectory, current_trajectory, read_column
 from openreward_gym.protocol import loop
 
 
@@ -74,7 +74,7 @@ class OpenRewardTextEnv(BaseTextEnv):
                 self._task, step=trajectory.step, group=trajectory.group, sample=trajectory.sample, metadata=metadata
             )
         )
-        return prompt_of(self._episode, self._images), {}
+        return to_hermes(self._episode.transcript, self._episode.tools, images=self._images), {}
 
     def step(self, action: str) -> BaseTextEnvStepOutput:
         """Play an answer of the model.

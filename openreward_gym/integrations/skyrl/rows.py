@@ -6,7 +6,6 @@ options are JSON text in the column `openreward`.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,9 @@ from typing import Any, Protocol
 
 from openreward_gym import jsonio
 from openreward_gym.chat.hermes import to_hermes
-from openreward_gym.checks import integer
+from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.integrations.episode import PROMPTS_AT_ONCE, Episode, Episodes
+from openreward_gym.integrations.episode import Episodes, openai_tools
 from openreward_gym.protocol import loop
 from openreward_gym.types import Ended, Json, Sampled
 
@@ -164,29 +163,11 @@ def rows(
         raise ConfigurationError(f"the options of a row must be JSON: give the others to `skyrl.register` ({error})") from error
     if "output" in options:
         raise ConfigurationError("output belongs to `skyrl.register`, not to the rows of a dataset")
-    try:
-        return loop.run(_rows(Episodes(environment, **options), limit, tasks, options, images))
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None
+    episodes = Episodes(environment, **options)
 
-
-async def _rows(
-    episodes: Episodes, limit: int | None, tasks: Sequence[int] | None, options: Mapping[str, Json], images: bool
-) -> list[dict[str, Any]]:
-    chosen: Sequence[int] = range(await episodes.anum_tasks()) if tasks is None else tasks
-    if limit is not None:
-        chosen = chosen[: integer(1)("limit", limit)]
-    at_once = asyncio.Semaphore(PROMPTS_AT_ONCE)
-
-    async def row(index: int) -> dict[str, Any]:
-        async with at_once:
-            episode = episodes.episode()
-            try:
-                await episode.begin(index)
-                prompt = prompt_of(episode, images)
-            finally:
-                await episode.aclose()
+    def row(index: int, env: OpenRewardEnv[Any]) -> dict[str, Any]:
         own = {"environment": episodes.name, **options, "task": index}
+        prompt = to_hermes(env.messages, openai_tools(env.tools), images=images)
         return {
             "prompt": [{"role": message["role"], "content": _texts(message["content"])} for message in prompt],
             "env_class": ENV_CLASS,
@@ -194,22 +175,11 @@ async def _rows(
             COLUMN: jsonio.dumps(own).decode(),
         }
 
-    async with asyncio.TaskGroup() as group:
-        made = [group.create_task(row(index)) for index in chosen]
-    return [task.result() for task in made]
+    return loop.run(episodes.aread_tasks(row, limit, tasks=tasks))
 
 
 def _texts(content: str | list[dict[str, Any]]) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-
-
-def prompt_of(episode: Episode, images: bool) -> list[dict[str, Any]]:
-    """Return the prompt of an episode with the description of its tools.
-
-    Raises:
-        ConfigurationError: It has an image, and `images` is False.
-    """
-    return to_hermes(episode.transcript, episode.tools, images=images)
 
 
 def write_dataset(
