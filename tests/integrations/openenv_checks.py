@@ -99,13 +99,19 @@ def test_an_episode_by_openenv_s_client(echo: str, output: Path, server_url: str
             assert (picture["type"], picture["data"], picture["mimeType"]) == ("image", PIXEL, "image/png")
             wrong = await client.step(call("nowhere"))
             assert (wrong.reward, wrong.done, wrong.observation["result"]["is_error"]) == (None, False, True)
-            calls = [{"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}} for name in ("count", "nothing")]
+            calls = [
+                {"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}} for name in ("count", "nothing")
+            ]
             both = await client.step({"type": "message", "message": {"role": "assistant", "content": "", "tool_calls": calls}})
             assert [message["tool_call_id"] for message in both.observation["messages"]] == ["count", "nothing"]
-            ended = await client.step({"type": "message", "message": '<tool_call>{"name": "finish", "arguments": {"text": "right"}}</tool_call>'})
+            ended = await client.step(
+                {"type": "message", "message": '<tool_call>{"name": "finish", "arguments": {"text": "right"}}</tool_call>'}
+            )
             assert (ended.reward, ended.done) == (1.0, True)
             state = await client.state()
-            assert {name: state[name] for name in ("episode_id", "step_count", "done", "reward", "stop_reason", "task_index")} == {
+            assert {
+                name: state[name] for name in ("episode_id", "step_count", "done", "reward", "stop_reason", "task_index")
+            } == {
                 "episode_id": "e1",
                 "step_count": 5,
                 "done": True,
@@ -214,7 +220,9 @@ def test_tools_over_mcp_share_the_session(echo: str) -> None:
     asyncio.run(play())
     listed = answer(f"{echo}/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})["result"]["tools"]
     assert {"name", "description", "inputSchema"} == set(listed[0])
-    failed = answer(f"{echo}/mcp", {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "echo", "arguments": {}}})
+    failed = answer(
+        f"{echo}/mcp", {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}
+    )
     assert "reset() first" in failed["error"]["message"]
 
 

@@ -29,7 +29,9 @@ MORE: dict[str, Any] = {"role": "user", "content": "And?"}
 CALL = {"id": "call00001", "type": "function", "function": {"name": "look", "arguments": {"place": "here"}}}
 RESULT = {"role": "tool", "tool_call_id": "call00001", "name": "look", "content": "a door"}
 CALLING: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [CALL]}
-TOOLS = [{"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object", "properties": {}}}}]
+TOOLS = [
+    {"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object", "properties": {}}}}
+]
 
 # A model of this family ends its turn with the control token that begins the next one.
 NEXT_ROLE = """{%- for message in messages %}{{- '<|' + ('observation' if message.role == 'tool' else message.role) + '|>\\n' }}

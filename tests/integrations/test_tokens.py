@@ -129,9 +129,7 @@ async def test_a_segment_begins_where_the_template_rewrites_the_history(server_u
 async def test_rewritten_history_is_extended_or_refused_on_request(server_url: str, tmp_path: Path) -> None:
     text = f"<think>\nNow I talk.\n</think>\n\nHello.{END}"
     for on_rewrite in ("extend", "error"):
-        episode = opened(
-            server_url, template=THINK, on_message="nudge", on_rewrite=on_rewrite, output=tmp_path / on_rewrite
-        )
+        episode = opened(server_url, template=THINK, on_message="nudge", on_rewrite=on_rewrite, output=tmp_path / on_rewrite)
         await episode.begin(0)
         before = [*episode.prompt_ids, *ids_of(episode.tokenizer, text)]
         if on_rewrite == "extend":
@@ -252,7 +250,10 @@ async def test_answers_are_read_by_the_tokenizers_own_template(server_url: str) 
         calls.append((prefix, tools))
         if len(calls) > 1:
             raise ValueError("malformed")
-        return {"content": None, "tool_calls": [{"type": "function", "function": {"name": "echo", "arguments": {"text": "read"}}}]}
+        return {
+            "content": None,
+            "tool_calls": [{"type": "function", "function": {"name": "echo", "arguments": {"text": "read"}}}],
+        }
 
     episode.tokenizer.parse_response = parse
     await episode.begin(0)
