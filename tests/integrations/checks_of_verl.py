@@ -362,7 +362,7 @@ def test_images_go_to_the_engine_and_to_the_trainer(server_url: str, model: Path
         episodes={"environment": "echo", "base_url": server_url},
         max_turns=3,
     )
-    output = asyncio.run(loop.run({}, **{name: values[0] for name, values in trainer.rows(tokenizer, 1).items()}))
+    output: Any = asyncio.run(loop.run({}, **{name: values[0] for name, values in trainer.rows(tokenizer, 1).items()}))
     assert seen == [0, 1, 2]
     # The image of the last tool result follows the last sampled turn, and is not in the sequence.
     assert len(output.multi_modal_data["images"]) == 2
