@@ -208,7 +208,7 @@ async def tinker(url: str, output: str) -> Play:
     turns = [tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False) for text in (CALL, ANSWER)]
     source = Episodes("weather", base_url=url)
 
-    class Sampler(TokenCompleter):  # type: ignore[misc, unused-ignore]
+    class Sampler(TokenCompleter):
         def __init__(self) -> None:
             self.said = 0
 

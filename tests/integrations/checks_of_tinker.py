@@ -45,7 +45,7 @@ FORGETFUL = CHATML.replace("{%- if message.reasoning_content %}", "{%- if messag
 FAST: dict[str, Any] = {"retry_limits": {"attempts": 1}, "open_attempts": 1}
 
 
-class Sampler(TokenCompleter):  # type: ignore[misc, unused-ignore]
+class Sampler(TokenCompleter):
     """A stand-in of the policy: it samples the turns of a function from the prompt's text to the turn's."""
 
     def __init__(self, tokenizer: Any, model: Callable[[str], str] = weather_turn, limit: int | None = None) -> None:

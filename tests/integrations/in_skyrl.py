@@ -3,8 +3,6 @@
 The inference engine is a stand-in that answers with texts; tokenizer, dataset, generators and the environments' servers are real.
 """
 
-# mypy: disable-error-code="misc,no-any-return,import-not-found"
-
 from __future__ import annotations
 
 import asyncio
@@ -89,7 +87,8 @@ def _rendered(content: Any) -> str:
 
 
 def _ids(tokenizer: Any, messages: Any) -> list[int]:
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return ids
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +120,8 @@ def batch_of(dataset: Path, tokenizer: Any, samples: int, step: int = 3) -> tupl
     """Read a dataset as SkyRL's trainer does, and prepare all of it as one batch."""
     prompts = PromptDataset(str(dataset), tokenizer, max_prompt_length=8000, num_workers=1)
     rows = prompts.collate_fn([prompts[place] for place in range(len(prompts))])
-    return prepare_generator_input(rows, samples, {"logprobs": 0}, "gsm8k", "train", step)
+    batch: tuple[Any, list[str]] = prepare_generator_input(rows, samples, {"logprobs": 0}, "gsm8k", "train", step)
+    return batch
 
 
 def generate(cfg: Any, tokenizer: Any, engine: Engine, batch: Any, **options: Any) -> Any:

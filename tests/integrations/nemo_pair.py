@@ -4,8 +4,6 @@ The configuration is NeMo Gym's global one, with a host and a port for each serv
 input ends.
 """
 
-# mypy: disable-error-code="import-not-found,misc"
-
 from __future__ import annotations
 
 import asyncio

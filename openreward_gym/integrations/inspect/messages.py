@@ -100,7 +100,7 @@ def tool_infos(tools: ToolSet) -> list[ToolInfo]:
     ]
 
 
-class ExactParams(ToolParams):  # type: ignore[misc]  # the types of Inspect are not read
+class ExactParams(ToolParams):  # the types of Inspect are not read
     """Parameters of a tool whose dump is the environment's own schema, with keywords that Inspect's types do not have.
 
     Inspect's fields say the same as far as they can: references are resolved, `const` is an `enum` of one value and `oneOf` an

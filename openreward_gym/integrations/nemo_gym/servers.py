@@ -9,9 +9,6 @@ A failure of the environment's infrastructure is the status 503 of every one of 
 after its last attempt answers `/run` with that status, which NeMo Gym takes for a rollout that did not run: it has no reward.
 """
 
-# mypy: disable-error-code="misc,import-not-found,no-any-return,untyped-decorator"
-# (nemo-gym is not installed where types are checked)
-
 from __future__ import annotations
 
 import asyncio
@@ -20,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from fastapi import Body, FastAPI, HTTPException, Request, Response
 from nemo_gym.base_resources_server import (
@@ -177,7 +174,7 @@ class OpenRewardResourcesServer(SimpleResourcesServer):
                 await self._close(name)
 
         app.router.lifespan_context = lifespan
-        return app
+        return cast(FastAPI, app)
 
     def _source(self, environment: str, split: str | None) -> Episodes:
         key = (environment, split)
@@ -332,7 +329,8 @@ class OpenRewardAgent(SimpleResponsesAPIAgent):
             with suppress(Exception):  # the error before it is the one to report
                 await self._post(resources, "/close", {"reason": "failed"}, cookies)
             raise
-        return VerifyResponse.model_validate(verified)
+        answer: VerifyResponse = VerifyResponse.model_validate(verified)
+        return answer
 
     async def _play(
         self, params: NeMoGymResponseCreateParamsNonStreaming, body: RunRequest, cookies: dict[str, str]

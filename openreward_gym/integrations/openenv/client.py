@@ -159,7 +159,7 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class OpenEnvEnvironment(Environment):  # type: ignore[misc]  # the SDK is not typed
+class OpenEnvEnvironment(Environment):  # the SDK is not typed
     """The base of the classes that `make_class` makes: a session is a session of the OpenEnv server."""
 
     server: ClassVar[Server]

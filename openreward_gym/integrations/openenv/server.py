@@ -38,7 +38,7 @@ def make_app(environment: str | type[Any], *, max_sessions: int, **options: Unpa
     )
 
 
-class OpenRewardAction(Action):  # type: ignore[misc]  # the types of OpenEnv are not read
+class OpenRewardAction(Action):  # the types of OpenEnv are not read
     """An action: a call of a tool, a message of the model, or a request for the tools.
 
     Example:
@@ -54,7 +54,7 @@ class OpenRewardAction(Action):  # type: ignore[misc]  # the types of OpenEnv ar
     )
 
 
-class OpenRewardObservation(Observation):  # type: ignore[misc]  # the types of OpenEnv are not read
+class OpenRewardObservation(Observation):  # the types of OpenEnv are not read
     """The prompt of an episode, or what followed a message of the model.
 
     Example:
@@ -68,7 +68,7 @@ class OpenRewardObservation(Observation):  # type: ignore[misc]  # the types of 
     text: str = Field(default="", description="Their texts, on lines of their own")
 
 
-class OpenRewardSession(Environment):  # type: ignore[misc]  # the types of OpenEnv are not read
+class OpenRewardSession(Environment):  # the types of OpenEnv are not read
     """A session of OpenEnv, which plays one episode after the other.
 
     Args:

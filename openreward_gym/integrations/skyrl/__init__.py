@@ -9,9 +9,6 @@ Arguments that begin with `openreward.` are the options of `register`; all other
 own calls `register()` and returns `generator(...)` from `get_generator`.
 """
 
-# mypy: disable-error-code="misc,import-not-found"
-# (SkyRL is not installed where types are checked)
-
 from __future__ import annotations
 
 import sys

@@ -1,8 +1,5 @@
 """The text environment of `skyrl-gym` that plays an episode of an OpenReward environment. This module needs `skyrl-gym`."""
 
-# mypy: disable-error-code="misc"
-# (skyrl-gym is not installed where types are checked)
-
 from __future__ import annotations
 
 from collections import Counter

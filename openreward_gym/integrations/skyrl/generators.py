@@ -1,8 +1,5 @@
 """SkyRL's generators with trajectories that infrastructure spoiled played again or masked. This module needs `skyrl`."""
 
-# mypy: disable-error-code="misc,no-any-return,import-not-found"
-# (SkyRL is not installed where types are checked)
-
 from __future__ import annotations
 
 import copy

@@ -43,7 +43,7 @@ _STOP_REASONS = {
 }
 
 
-class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
+class EpisodeEnv(Env):
     """Play one episode as an environment of tinker-cookbook.
 
     The observations are the exact ids that were sampled, extended by what the environment said: `TokenEpisode` makes them
@@ -140,7 +140,7 @@ class EpisodeEnv(Env):  # type: ignore[misc, unused-ignore]
 
 
 @dataclass
-class EpisodeGroupBuilder(EnvGroupBuilder):  # type: ignore[misc, unused-ignore]
+class EpisodeGroupBuilder(EnvGroupBuilder):
     """Build the environments of a group: samples of one task, which are compared. It can be pickled.
 
     Attributes:

@@ -19,7 +19,7 @@ from openreward_gym.types import Json, Task
 
 
 @dataclass(frozen=True)
-class EpisodeDataset(RLDataset):  # type: ignore[misc, unused-ignore]
+class EpisodeDataset(RLDataset):
     """Batches of groups, in an order that is shuffled anew for each pass over the tasks.
 
     Attributes:
@@ -65,7 +65,7 @@ class EpisodeDataset(RLDataset):  # type: ignore[misc, unused-ignore]
 
 
 @chz.chz
-class EpisodeDatasetBuilder(RLDatasetBuilder):  # type: ignore[misc, unused-ignore]
+class EpisodeDatasetBuilder(RLDatasetBuilder):
     """Build the dataset of a training from an environment: `Config.dataset_builder` of the cookbook's trainer.
 
     `dataset` makes one with the options of the episodes as keyword arguments.

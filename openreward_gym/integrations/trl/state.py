@@ -150,7 +150,7 @@ def callback_for(state: TrainingState, sources: Iterable[Episodes]) -> Any:
     """Return a `TrainerCallback` that keeps the state up to date, and closes the files of the record when training ends."""
     from transformers import TrainerCallback
 
-    class StateCallback(TrainerCallback):  # type: ignore[misc]
+    class StateCallback(TrainerCallback):
         """Tells the episodes what the trainer does."""
 
         def on_init_end(self, args: Any, trainer_state: Any, control: Any, **parts: Any) -> None:

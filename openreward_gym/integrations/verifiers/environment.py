@@ -10,7 +10,7 @@ from openreward_gym.integrations.verifiers.harness import close_clients
 from openreward_gym.integrations.verifiers.source import close_sources
 
 
-class OneAgentConfig(vf.EnvConfig):  # type: ignore[misc]  # verifiers has no types here
+class OneAgentConfig(vf.EnvConfig):  # verifiers has no types here
     """Options of the environment, `--env.*` on the command line.
 
     Example:
@@ -22,7 +22,7 @@ class OneAgentConfig(vf.EnvConfig):  # type: ignore[misc]  # verifiers has no ty
     """The model under evaluation or training. The tools run on the environment's server, so nothing needs a container here."""
 
 
-class OneAgentEnv(vf.Env[OneAgentConfig]):  # type: ignore[misc]
+class OneAgentEnv(vf.Env[OneAgentConfig]):
     """verifiers' environment with one agent, without a container.
 
     Example:

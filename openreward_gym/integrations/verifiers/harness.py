@@ -34,7 +34,7 @@ _SENT_BACK = ("role", "content", "reasoning", "reasoning_content", "reasoning_de
 _STOP_CONDITIONS = {"max_steps": "max_turns", "max_tokens": "max_output_tokens", "context_overflow": "context_length"}
 
 
-class SessionError(vf.RolloutError):  # type: ignore[misc]  # verifiers has no types here
+class SessionError(vf.RolloutError):  # verifiers has no types here
     """The environment's session could not be opened, or was lost: the rollout has no reward, and can be played again.
 
     verifiers records it under this name, so that a retry rule can say `type = "SessionError"`.
@@ -44,7 +44,7 @@ class SessionError(vf.RolloutError):  # type: ignore[misc]  # verifiers has no t
     """
 
 
-class OpenRewardHarnessConfig(vf.HarnessConfig):  # type: ignore[misc]
+class OpenRewardHarnessConfig(vf.HarnessConfig):
     """Options of the harness. It has none of its own: those of the episodes are the taskset's.
 
     Example:
@@ -52,7 +52,7 @@ class OpenRewardHarnessConfig(vf.HarnessConfig):  # type: ignore[misc]
     """
 
 
-class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):  # type: ignore[misc]
+class OpenRewardHarness(vf.Harness[OpenRewardHarnessConfig]):
     """Plays the tasks of `OpenRewardTaskset`: one session per rollout, with the session's own tools.
 
     Example:

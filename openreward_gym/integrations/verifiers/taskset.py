@@ -15,7 +15,7 @@ INFO = "openreward"
 """Key of `trace.info` under which the harness leaves what it played."""
 
 
-class OpenRewardTasksetConfig(vf.TasksetConfig):  # type: ignore[misc]  # verifiers has no types here
+class OpenRewardTasksetConfig(vf.TasksetConfig):  # verifiers has no types here
     """Options of the taskset, `--env.taskset.*` on the command line.
 
     Example:
@@ -35,7 +35,7 @@ class OpenRewardTasksetConfig(vf.TasksetConfig):  # type: ignore[misc]  # verifi
     """Other options of the episodes as JSON: variant, max_steps, step_timeout_s, on_message, secrets_env, ..."""
 
 
-class OpenRewardTaskData(vf.TaskData):  # type: ignore[misc]
+class OpenRewardTaskData(vf.TaskData):
     """A task as verifiers sends it to its workers and records it: what to play, and where.
 
     Example:
@@ -49,7 +49,7 @@ class OpenRewardTaskData(vf.TaskData):  # type: ignore[misc]
     """Index of the task in its split."""
 
 
-class OpenRewardTask(vf.Task[OpenRewardTaskData]):  # type: ignore[misc]
+class OpenRewardTask(vf.Task[OpenRewardTaskData]):
     """A task of an OpenReward environment. Its reward is the return of the episode that the harness played.
 
     Example:
@@ -80,7 +80,7 @@ class OpenRewardTask(vf.Task[OpenRewardTaskData]):  # type: ignore[misc]
         return float(played["reward"])
 
 
-class OpenRewardTaskset(vf.Taskset[OpenRewardTask, OpenRewardTasksetConfig]):  # type: ignore[misc]
+class OpenRewardTaskset(vf.Taskset[OpenRewardTask, OpenRewardTasksetConfig]):
     """The tasks of a split. Reading them opens a session for each, because the prompt is the session's; `-n 8` reads eight.
 
     Raises:

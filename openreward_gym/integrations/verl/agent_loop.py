@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _SOURCES: weakref.WeakKeyDictionary[Any, dict[bytes, Episodes]] = weakref.WeakKeyDictionary()
 
 
-class EpisodeAgentLoop(AgentLoopBase):  # type: ignore[misc, unused-ignore]
+class EpisodeAgentLoop(AgentLoopBase):
     """Play one episode of an environment with the tokens that verl samples.
 
     The prompt of each turn extends the ids of the turn before by what the environment said; what was sampled is never rendered
