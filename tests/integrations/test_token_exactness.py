@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
 import token_exactness
 
 CONVERSATIONS = 1000 if os.environ.get("OPENREWARD_GYM_LONG") else 10
