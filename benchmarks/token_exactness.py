@@ -11,6 +11,84 @@ After each turn it is checked that the next prompt begins with the last prompt a
 with the template's own rendering; that the added ids, decoded, are the end of the template's text for the same messages, from the
 end of the turn on; and that a segment is split only where the template's text no longer has every word of the conversation in
 order. At the end the trained ids are those that were sampled, with their log-probabilities. Any difference is an error.
+
+TRL 1.16.0, transformers 5.24.0, 1,000 conversations for each template: 251,978 sampled turns, 160,436 prompts by extension,
+19,542 with which a segment begins, and no other. `tools`: the template shows the results of tools. `drift`: the mean per
+conversation. Most of it is text that the model wrote in another way than the template, and what the template leaves out.
+
+    template                         tools  turns extended split  drift
+    cohere                           no      3473     2473     0    2.9
+    cohere2                          no      3475     2475     0    3.3
+    cohere2_training                 no      3515     2515     0    3.0
+    cohere_training                  no      3511     2511     0    3.0
+    deepseek_r1_distill              yes     3539     2339   200   16.3
+    deepseek_r1_distill_training     yes     3504     2504     0   11.3
+    deepseekv3                       yes     3428     2109   319   25.1
+    deepseekv3_training              yes     3570     2251   319   27.5
+    diffusion_gemma                  yes     3549     1446  1103   54.1
+    diffusion_gemma_training         yes     3531     1440  1091   50.5
+    gemma                            no      3563     2563     0    3.0
+    gemma3                           no      3431     2431     0    2.9
+    gemma3_training                  no      3500     2500     0    2.9
+    gemma4                           yes     3477     1954   523   37.7
+    gemma4_v2                        yes     3450     1887   563   18.9
+    gemma4_v3                        yes     3552     1992   560   41.0
+    gemma4_v4                        yes     3488     1948   540   39.7
+    gemma4_v5                        yes     3527     1463  1064   47.1
+    gemma_training                   no      3406     2406     0    2.9
+    glm4moe                          yes     3521     1914   607   51.7
+    glm4moe_training                 yes     3432     1829   603   50.7
+    gptoss                           yes     3447     1462   985  102.5
+    gptoss_training                  yes     3495     1559   936   95.0
+    idefics3                         yes     3458     2458     0    3.6
+    idefics3_training                yes     3379     2379     0    3.6
+    lfm2                             yes     3587     2587     0    1.9
+    lfm2_2_5                         yes     3508     1875   633   28.9
+    lfm2_2_5_v2                      yes     3488     1858   630   29.8
+    lfm2_2_5_vl                      yes     3601     1956   645   30.8
+    lfm2_training                    yes     3490     2490     0    1.9
+    lfm2_v2                          yes     3397     2397     0    9.4
+    lfm2_v2_training                 yes     3513     2513     0    9.9
+    llama3                           yes     3425     2425     0    2.5
+    llama3_1                         yes     3516     2200   316   13.3
+    llama3_2                         yes     3491     2156   335   12.6
+    llama3_training                  yes     3451     2451     0    2.3
+    llava_next                       no      3522     2522     0    3.8
+    llava_next_training              no      3589     2589     0    3.7
+    muse_glimmer                     yes     3469     2021   448   28.1
+    muse_glimmer_training            yes     3484     2020   464   27.8
+    nemotron_3_5_lightning           yes     3555     1962   593   40.0
+    nemotron_3_5_lightning_training  yes     3518     1971   547   38.1
+    nemotron_3_nano                  yes     3611     2029   582   40.3
+    nemotron_3_nano_training         yes     3336     1816   520   37.4
+    nemotron_3_super                 yes     3456     1869   587   38.4
+    nemotron_3_super_training        yes     3537     1931   606   38.5
+    nemotron_3_ultra                 yes     3507     1938   569   38.4
+    nemotron_3_ultra_training        yes     3577     2011   566   40.0
+    phi3                             no      3539     2539     0    2.7
+    phi3_5                           no      3486     2486     0    2.7
+    phi3_5_training                  no      3407     2407     0    2.3
+    phi3_training                    no      3462     2462     0    2.5
+    qwen2_5                          yes     3572     2572     0   16.4
+    qwen2_5_training                 yes     3515     2515     0   15.9
+    qwen2_5_vl                       yes     3586     2586     0    2.0
+    qwen2_5_vl_training              yes     3495     2495     0    2.1
+    qwen3                            yes     3466     1957   509   33.1
+    qwen3_5_nothink                  yes     3517     1984   533   56.7
+    qwen3_5_nothink_training         yes     3425     2418     7   24.2
+    qwen3_5_think                    yes     3481     1947   534   44.3
+    qwen3_5_think_training           yes     3499     2491     8   30.5
+    qwen3_6                          yes     3463     1983   480   44.5
+    qwen3_6_training                 yes     3563     2557     6   31.3
+    qwen3_8                          yes     3614     2614     0   31.2
+    qwen3_8_training                 yes     3628     2628     0   33.3
+    qwen3_instruct_2507              yes     3475     2475     0   14.5
+    qwen3_instruct_2507_training     yes     3520     2520     0   16.4
+    qwen3_training                   yes     3464     2453    11   35.0
+    qwen3_vl                         yes     3509     2509     0   16.0
+    qwen3_vl_training                yes     3508     2508     0   16.9
+    smolvlm                          yes     3538     2538     0    3.8
+    smolvlm_training                 yes     3397     2397     0    3.5
 """
 
 from __future__ import annotations

@@ -45,13 +45,13 @@ class TokenEpisode(Episode):
         ConfigurationError: The tokenizer cannot be loaded or has no chat template, or an option is wrong.
 
     Example:
+        >>> async def play(episode, sample):
+        ...     await episode.begin(0)
+        ...     while not episode.done:
+        ...         output = await sample(episode.prompt_ids)
+        ...         await episode.act_tokens(output.token_ids, output.logprobs)
+        ...     return episode.segments, episode.reward
         >>> episode = TokenEpisode("weather", tokenizer="Qwen/Qwen3-0.6B", base_url="http://127.0.0.1:8080")  # doctest: +SKIP
-        >>> await episode.begin(0)  # doctest: +SKIP
-        >>> while not episode.done:  # doctest: +SKIP
-        ...     output = await sample(episode.prompt_ids)
-        ...     await episode.act_tokens(output.token_ids, output.logprobs)
-        >>> [(len(segment.prompt_ids), sum(segment.mask)) for segment in episode.segments]  # doctest: +SKIP
-        [(211, 96)]
     """
 
     def __init__(

@@ -177,16 +177,16 @@ async def test_wrong_ids_are_refused_and_change_nothing(server_url: str) -> None
     await padded.aclose()
 
 
-async def test_wrong_arguments_are_named(server_url: str) -> None:
+async def test_wrong_arguments_are_named(server_url: str, tmp_path: Path) -> None:
     plain = tiny_tokenizer(CHATML)
     plain.chat_template = None
     for options, words in (
         ({"tokenizer": plain}, "has no chat template"),
-        ({"tokenizer": "no/such-tokenizer"}, "cannot be loaded"),
+        ({"tokenizer": str(tmp_path)}, "cannot be loaded"),
         ({"on_rewrite": "keep"}, "on_rewrite must be one of segment, extend, error"),
         ({"chat_template_kwargs": {"tools": []}}, "tools is not an option of a template"),
         ({"chat_template_kwargs": [1]}, "must be"),
-        ({"processor": "no/such-processor"}, "the processor 'no/such-processor' cannot be loaded"),
+        ({"processor": str(tmp_path)}, f"the processor '{tmp_path}' cannot be loaded"),
         ({"end_token_ids": ["x"]}, "end_token_ids must be a list of integers"),
     ):
         with pytest.raises(ConfigurationError, match=words):
