@@ -247,6 +247,14 @@ def test_server_that_is_gone_spoils_the_episode_and_not_the_training(tmp_path: P
     assert (failure.stage, failure.task) == ("open", "weather/0/0")
 
 
+def test_unknown_parts_of_prompts_are_left_out_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    with running() as server:
+        (row,) = Trainer("fault", server.url).groups[0].rows
+    assert isinstance(row["prompt"][0]["content"], str)
+    assert "two blanks" in row["prompt"][0]["content"]
+    assert "left out: hologram" in caplog.text
+
+
 def test_no_session_for_a_prompt() -> None:
     with running() as server:
         server.inject("/create", Fault("status", status=502), times=9)
@@ -318,9 +326,6 @@ def test_images_of_prompts_have_a_column() -> None:
     )
     with pytest.raises(ConfigurationError, match="by address"):
         examples([broken])
-    unknown = {**seen, "prompt": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "..."}}]}]}
-    with pytest.raises(ConfigurationError, match="'file'"):
-        examples([replace(group, rows=[unknown])])
 
 
 def test_functions_of_the_user_have_no_say_about_spoiled_episodes(examples: str) -> None:
@@ -386,6 +391,8 @@ def test_copies_in_another_process_know_the_step() -> None:
     assert [state.place("a", 0) for _ in range(3)] == [(4, "a/0/4", 0), (4, "a/0/4", 1), (4, "a/0/4-2", 0)]
     state.unshare_step()
     assert copy.step == 4
+    state.process, state.processes = 1, 2
+    assert [state.place("b", 0)[2] for _ in range(2)] == [1, 3]
 
 
 def test_ids_of_turns() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from openreward_gym.integrations.episode import PROMPTS_AT_ONCE
 from openreward_gym.integrations.trl.play import PlaySource, pillow_image
 from openreward_gym.types import ImageBlock
 from openreward_gym.types.messages import text_separator
+
+logger = logging.getLogger("openreward_gym")
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,19 @@ async def tool_groups(source: PlaySource, tasks: Sequence[int] | None, limit: in
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message of several texts with one text: the templates of text models render no lists."""
+    """Return a message of several texts with one text: the templates of text models render no lists.
+
+    Parts that are neither text nor image are left out, with a warning: chat templates do not render them.
+    """
     parts = message.get("content")
-    if not isinstance(parts, list) or any(part.get("type") != "text" for part in parts):
+    if not isinstance(parts, list):
         return message
+    unknown = sorted({str(part.get("type"))[:50] for part in parts} - {"text", "image_url"})
+    if unknown:
+        logger.warning("a prompt has parts that TRL cannot show to a model, which are left out: %s", ", ".join(unknown))
+        parts = [part for part in parts if part.get("type") in ("text", "image_url")]
+    if any(part["type"] == "image_url" for part in parts):
+        return {**message, "content": parts}
     return {**message, "content": text_separator(str(message.get("role"))).join(str(part.get("text") or "") for part in parts)}
 
 
@@ -98,10 +110,8 @@ def _with_images(row: Mapping[str, Any]) -> dict[str, Any]:
             if part.get("type") == "image_url":
                 images.append(_image(part["image_url"]["url"]))
                 parts.append({"type": "image", "text": None})
-            elif part.get("type") == "text":
-                parts.append({"type": "text", "text": part.get("text") or ""})
             else:
-                raise ConfigurationError(f"a prompt has a part that TRL cannot show to a model: {str(part.get('type'))[:50]!r}")
+                parts.append({"type": "text", "text": part.get("text") or ""})
         prompt.append({**message, "content": parts})
     return {**row, "prompt": prompt, "images": images}
 

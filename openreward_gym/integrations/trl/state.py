@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ class TrainingState:
         end_token_ids: Ids that end a turn of the model: end of sequence, and padding. None before the trainer was made.
         generation_prompt_ids: Ids with which the chat template opens a turn of the model; empty where they are not known.
         num_generations: Number of rollouts of a task that are compared.
+        process, processes: Number of this process among those that train, and how many they are.
         shows_images: Whether the model is given the images of tools.
         model, sampling: Run info for the records.
 
@@ -39,6 +39,7 @@ class TrainingState:
         self.end_token_ids: frozenset[int] | None = None
         self.generation_prompt_ids: tuple[int, ...] = ()
         self.num_generations: int | None = None
+        self.process, self.processes = 0, 1
         self.shows_images = False
         self.model: dict[str, Any] | None = None
         self.sampling: dict[str, Any] | None = None
@@ -97,8 +98,8 @@ class TrainingState:
         if is_full or (begun != step and not self.is_copy):
             begun, number, count = step, number + 1 if begun == step else 1, 0
         self._groups[environment, task] = begun, number, count + 1
-        processes, rank = (int(os.environ.get(name) or default) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
-        sample = count if self.is_copy else count * processes + rank
+        # AsyncGRPOTrainer has one worker.
+        sample = count if self.is_copy else count * self.processes + self.process
         return step, f"{environment}/{task}/{begun}" + (f"-{number}" if number > 1 else ""), sample
 
     def check(self) -> None:
@@ -119,6 +120,7 @@ class TrainingState:
         options = getattr(args, "chat_template_kwargs", None) or {}
         self.generation_prompt_ids = generation_prompt_ids(tokenizer, {**options, "chat_template": template})
         self.num_generations = getattr(args, "num_generations", None)
+        self.process, self.processes = getattr(args, "process_index", 0), getattr(args, "world_size", 1)
         self.shows_images = getattr(processing_class, "image_processor", None) is not None
         name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
         self.model = {"name": name, "algorithm": "grpo"}
