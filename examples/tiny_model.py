@@ -1,4 +1,8 @@
-"""A random model and a tokenizer that are small enough for any CPU: the default of the training examples."""
+"""A model and a tokenizer that are small enough for any CPU: the default of the training examples.
+
+The model is random, but for one thing: it ends an answer after one printable character. So its answers are whole, as a trainer
+needs them, and the built-in environment `bandit`, which rewards a character, can be learned in some steps.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ def trains_on_cpu(model: str) -> bool:
 
 
 def model_and_tokenizer(name: str) -> tuple[Any, Any]:
-    """Load the model and tokenizer of a name or folder; "tiny" makes a random model with one token per byte."""
+    """Load the model and tokenizer of a name or folder; "tiny" makes a model with one token per byte."""
     if name != "tiny":
         return AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -46,4 +50,25 @@ def model_and_tokenizer(name: str) -> tuple[Any, Any]:
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
     )
-    return Qwen2ForCausalLM(config), tokenizer
+    return brief(Qwen2ForCausalLM(config), tokenizer), tokenizer
+
+
+def brief(model: Any, tokenizer: Any, steps: int = 60) -> Any:
+    """Train a random model to answer any conversation with one printable character, all of them alike, and an end token."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more of them cost more than they bring for a model of this size
+    turn = torch.tensor(tokenizer.encode("<|im_start|>assistant\n")).expand(8, -1)
+    printable = torch.tensor(tokenizer.encode("".join(map(chr, range(33, 127)))))
+    end = torch.full((8, 1), tokenizer.eos_token_id)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        conversation = torch.randint(0, 256, (8, int(torch.randint(8, 64, ()))))
+        answer = torch.cat([printable[torch.randint(0, len(printable), (8, 1))], end], dim=1)
+        logits = model(torch.cat([conversation, turn, answer], dim=1)).logits[:, -3:-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), answer.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.zero_grad()
+    torch.set_num_threads(threads)
+    return model

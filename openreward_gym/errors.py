@@ -7,7 +7,8 @@
     │   ├── EnvironmentNotFoundError (LookupError) the server has no environment or variant of that name
     │   ├── SplitNotFoundError (LookupError)       the environment has no such split
     │   ├── TaskNotFoundError (IndexError)         the split has no task with that index
-    │   └── ResetNeededError (RuntimeError)        `step` was called before `reset`, or after the episode ended
+    │   ├── ResetNeededError (RuntimeError)        `step` was called before `reset`, or after the episode ended
+    │   └── TokenHistoryError (RuntimeError)       a chat template cannot continue a conversation of sampled tokens
     ├── TransportError (ConnectionError)           the connection failed
     │   ├── ServerUnreachableError                 no server answers at that address
     │   ├── TransportTimeoutError (TimeoutError)   the server did not answer in time
@@ -65,6 +66,7 @@ __all__ = [
     "SplitNotFoundError",
     "StoreError",
     "TaskNotFoundError",
+    "TokenHistoryError",
     "ToolFailedError",
     "TransportError",
     "TransportTimeoutError",
@@ -125,6 +127,16 @@ class TaskNotFoundError(ConfigurationError, IndexError):
 
 class ResetNeededError(ConfigurationError, RuntimeError):
     """`step` was called before `reset`, or after the episode ended."""
+
+
+class TokenHistoryError(ConfigurationError, RuntimeError):
+    """A chat template cannot continue a conversation of sampled tokens: it rewrites the history, or refuses it.
+
+    Attributes:
+        reason: What the template does, in a few words.
+    """
+
+    reason: str = ""
 
 
 class TransportError(OpenRewardGymError, ConnectionError):

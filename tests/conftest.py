@@ -55,8 +55,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def examples() -> Iterator[str]:
-    """Serve the built-in environments weather (the default), ctf and reasoning; return the URL."""
-    with serve.local(["weather", "ctf", "reasoning"]) as url:
+    """Serve the built-in environments weather (the default), ctf, bandit and reasoning; return the URL."""
+    with serve.local(["weather", "ctf", "bandit", "reasoning"]) as url:
         yield url
 
 

@@ -89,7 +89,7 @@ APART = [
     ("envs", "collect"),
 ]
 ONLY_IN = {
-    "httpx": ["protocol.transport"],
+    "httpx": ["protocol.transport", "integrations.verifiers"],
     "httptools": ["protocol.connection"],
     "starlette": ["viewer", "serve", "integrations"],
     "uvicorn": ["viewer", "serve", "integrations"],

@@ -133,10 +133,11 @@ def test_the_contents_of_the_wheel(built: tuple[Path, Path], source: Path) -> No
         page = wheel.read("openreward_gym/viewer/index.html")
     assert page == (ROOT / "openreward_gym" / "viewer" / "index.html").read_bytes()
     assert {"openreward_gym/py.typed", "openreward_gym/store/rollout.schema.json"} <= names
-    # Only the package at the top level: `wrappers` there is a link that exists in the repository alone.
-    assert {name.split("/")[0] for name in names} == {"openreward_gym", f"openreward_gym-{VERSION}.dist-info"}
+    # The package, and that which verifiers finds by its name. `wrappers` is a link that exists in the repository alone.
+    packages = {"openreward_gym", "openreward_gym_verifiers"}
+    assert {name.split("/")[0] for name in names} == {*packages, f"openreward_gym-{VERSION}.dist-info"}
     assert not [name for name in names if "test_" in name or "/web/" in name or "node_modules" in name]
-    modules = {str(path.relative_to(source)) for path in (source / "openreward_gym").rglob("*.py")}
+    modules = {str(path.relative_to(source)) for package in packages for path in (source / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
 
 

@@ -27,7 +27,7 @@ def problems(report: ConformanceReport) -> dict[str, str]:
     return {check.name: check.result for check in report.checks if check.result != "passed"}
 
 
-@pytest.mark.parametrize("name", ["weather", "ctf", "reasoning"])
+@pytest.mark.parametrize("name", ["weather", "ctf", "bandit", "reasoning"])
 def test_the_built_in_environments_pass(examples: str, name: str) -> None:
     report = check_environment(examples, name)
     assert problems(report) == {}

@@ -26,7 +26,7 @@ def serve(
         list[str],
         typer.Argument(
             metavar="ENVIRONMENT",
-            help="weather, ctf, reasoning; module:Class or file.py:Class; or a Gymnasium id.",
+            help="weather, ctf, bandit, reasoning; module:Class or file.py:Class; or a Gymnasium id.",
             autocompletion=complete_environment,
         ),
     ],

@@ -10,6 +10,10 @@ are given. Without a mark an assistant message is the policy's if it names its m
 has a mark or a model, their origin is unknown. Messages before the policy's first are given; tools and users after it are
 the environment.
 
+Samples of `openreward_gym.integrations.inspect` carry in their metadata what Inspect has no field for: the record without its
+messages, the last messages where a limit kept them out of the log, and of each message the origin, the reward and whether it
+ended the episode. These are taken as they are.
+
 End: a sample that reached one of Inspect's limits is `truncated`, with the limit as the stop reason. A turn has the stop
 reason of its own model event; a turn whose call Inspect could not parse is `malformed`.
 
@@ -23,6 +27,7 @@ import hashlib
 import importlib
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -40,6 +45,7 @@ from openreward_gym.store import Damage
 from openreward_gym.types import (
     AssistantMessage,
     Block,
+    ImageBlock,
     Message,
     ReasoningItem,
     Rollout,
@@ -61,6 +67,32 @@ _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _ENDINGS = (".eval", ".json")
 _SAMPLES = "samples/"
 _ATTACHMENT = "attachment://"
+_PARSE_ERROR = re.compile(r"Error parsing the following tool call arguments:\n\n(.*)\n\nError details: ", re.DOTALL)
+MARK = "openreward_gym"
+"""Key of a sample's metadata, and of a message's, under which `openreward_gym.integrations.inspect` keeps parts of its record."""
+MARKED = ("origin", "reward", "finished", "is_error", "name", "call_id", "started_at", "ended_at", "metadata")
+"""Fields of a message that its mark may have. A mark has them all: one that is missing is at its default."""
+DETAILS = "details"
+"""Key in the mark of a message: the `detail` of each of its blocks, if any block has one."""
+_MARKED_RECORD = (
+    "id",
+    "environment",
+    "task",
+    "group",
+    "sample",
+    "attempt",
+    "name",
+    "tools",
+    "terminal_tool",
+    "reward",
+    "final_reward",
+    "status",
+    "stop_reason",
+    "error",
+    "seed",
+    "versions",
+    "redacted",
+)
 _OWN = ("messages", "events", "events_data", "attachments", "output", "input", "timelines")
 
 
@@ -122,7 +154,8 @@ def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollou
     bridge = _bridge(sample, evaluation)
     reward = bridge.reward if bridge.reward is not None else next((v for v in scores.values() if v is not None), None)
     status, stop_reason = _ending(sample, messages, bridge.finished)
-    if messages and reward is not None:
+    own = (sample.get("metadata") or {}).get(MARK)
+    if messages and reward is not None and own is None:
         is_end = status == "completed" if bridge.finished is None else bridge.finished
         messages[-1] = messages[-1].replace(reward=reward, finished=is_end)
     spec = (
@@ -133,7 +166,7 @@ def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollou
     error = sample.get("error")
     invalidation = sample.get("invalidation")
     turns = [events[item["id"]] for item in sample.get("messages") or () if item.get("id") in events]
-    return Rollout(
+    rollout = Rollout(
         id=str(sample.get("uuid") or f"{evaluation.get('run_id')}-{sample.get('id')}-{sample.get('epoch')}"),
         run=str(evaluation.get("run_id") or ""),
         name=f"{sample.get('id')}",
@@ -158,11 +191,19 @@ def rollout_of(sample: Mapping[str, Json], header: Mapping[str, Json]) -> Rollou
         cost_usd=_cost((sample.get("model_usage") or {}).values()),
         metadata={
             "inspect": {
-                **_resolve(rest_of(sample, *_OWN), attachments),
+                **_resolve(
+                    rest_of({**sample, "metadata": rest_of(sample.get("metadata") or {}, MARK) or None}, *_OWN), attachments
+                ),
                 "eval": _facts(evaluation),
             }
         },
     )
+    if own is None:
+        return rollout
+    # The numbers of the record are the environment's; Inspect's scores stay metrics.
+    record = Rollout.from_dict(_resolve(own, attachments))
+    rollout.messages += record.messages
+    return replace(rollout, **{name: getattr(record, name) for name in _MARKED_RECORD})
 
 
 @dataclass(frozen=True)
@@ -327,7 +368,38 @@ def _with_report(message: Message, output: Mapping[str, Json], event: Mapping[st
     )
 
 
+def message_of(data: Mapping[str, Json], output: Mapping[str, Json] | None = None) -> Message:
+    """Return a message of Inspect's, given as JSON values, as ours.
+
+    Args:
+        data: The message.
+        output: The model's output that holds it, for an assistant's message. None if it is not known.
+
+    Example:
+        >>> data = {"role": "assistant", "content": "Hi", "source": "generate"}
+        >>> message_of(data, {"choices": [{"stop_reason": "max_tokens"}]}).ended
+        'length'
+    """
+    message = _message(data)
+    return message if output is None else _with_report(message, output, {})
+
+
 def _message(data: Mapping[str, Json]) -> Message:
+    message, mark = _unmarked(data), (data.get("metadata") or {}).get(MARK)
+    if not isinstance(mark, Mapping):
+        return message
+    defaults = {"is_error": False, "finished": False}
+    blocks, details = message.blocks, mark.get(DETAILS)
+    if isinstance(details, list) and len(details) == len(blocks):
+        blocks = tuple(_detailed(block, detail) for block, detail in zip(blocks, details, strict=True))
+    return message.replace(blocks=blocks, **{name: mark.get(name, defaults.get(name)) for name in MARKED})
+
+
+def _detailed(block: Block, detail: Json) -> Block:
+    return replace(block, detail=detail) if isinstance(block, TextBlock | ImageBlock) else block
+
+
+def _unmarked(data: Mapping[str, Json]) -> Message:
     role, content, source = data["role"], data.get("content"), data.get("source")
     blocks = [_block(part) for part in content] if isinstance(content, list) else list(as_blocks(content or ""))
     kept = rest_of({"metadata": data.get("metadata"), "error": data.get("error")})
@@ -341,7 +413,7 @@ def _message(data: Mapping[str, Json]) -> Message:
     if role != "assistant":
         return Message(role, tuple(blocks), origin="given" if source == "input" else None, metadata=metadata)
     items = data.get("tool_calls") or ()
-    calls = [tool_call(call["function"], call.get("arguments"), call.get("id"), _call_extra(call)) for call in items]
+    calls = [tool_call(call["function"], _arguments(call), call.get("id"), _call_extra(call)) for call in items]
     is_generated = source == "generate" or (source is None and bool(data.get("model")))
     is_refused = isinstance(content, list) and any(part.get("refusal") for part in content)
     return AssistantMessage(
@@ -352,6 +424,15 @@ def _message(data: Mapping[str, Json]) -> Message:
         ended="malformed" if any(call.get("parse_error") for call in items) else "refusal" if is_refused else None,
         metadata=metadata,
     )
+
+
+def _arguments(call: Mapping[str, Json]) -> Json:
+    """Return a call's arguments: the text as the model wrote it where Inspect could not parse it."""
+    error = call.get("parse_error")
+    if not error:
+        return call.get("arguments")
+    written = _PARSE_ERROR.match(str(error))
+    return written.group(1) if written else ""
 
 
 def _call_extra(call: Mapping[str, Json]) -> dict[str, Json]:
@@ -368,7 +449,7 @@ def _block(part: Mapping[str, Json]) -> Block:
         text, is_hidden = part.get("reasoning"), bool(part.get("redacted"))
         return ReasoningItem(None if is_hidden else text, text if is_hidden else None, part.get("summary"), part.get("signature"))
     if kind == "image":
-        rest = rest_of(part, "type", "image")
+        rest = rest_of(part, "type", "image", *(["detail"] if part.get("detail") == "auto" else []))
         return image_of_url(part.get("image"), {"inspect": rest} if rest else {}) or opaque(part)
     return opaque(part)
 

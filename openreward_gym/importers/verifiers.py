@@ -127,9 +127,7 @@ def rollout_of(trace: Mapping[str, Json], episode: Mapping[str, Json]) -> Rollou
     status, stop_reason = _ending(trace, calls)
     if messages and reward is not None:
         messages[-1] = messages[-1].replace(reward=reward, finished=status == "completed")
-    task, environment = trace.get("task") or episode.get("task") or {}, str((episode.get("env") or {}).get("id") or "")
-    spec = task.get("data") if isinstance(task.get("data"), dict) else None
-    task_identity = task_id(environment, None, spec or {"hash": task.get("hash") or task.get("key")})
+    environment, task = _task_of(trace, episode)
     on_path = set(path)
     others = [node for position, node in enumerate(nodes) if position not in on_path]
     kept: dict[str, Json] = {
@@ -144,9 +142,9 @@ def rollout_of(trace: Mapping[str, Json], episode: Mapping[str, Json]) -> Rollou
     return Rollout(
         id=str(trace["id"]),
         run=str(run.get("name") or ""),
-        environment=RolloutEnvironment(name=environment),
-        task=Task(spec=spec, index=(spec or {}).get("idx"), id=task_identity, golden_answer=(spec or {}).get("answer")),
-        group=_group(trace, episode, task_identity),
+        environment=environment,
+        task=task,
+        group=_group(trace, episode, task.id),
         step=(run.get("work") or {}).get("step"),
         advantage=_advantage(messages),
         model={"name": model} if model else None,
@@ -165,6 +163,23 @@ def rollout_of(trace: Mapping[str, Json], episode: Mapping[str, Json]) -> Rollou
         cost_usd=_cost([call.get("usage") for call in calls]),
         metadata={"verifiers": rest_of(kept)},
     )
+
+
+def _task_of(trace: Mapping[str, Json], episode: Mapping[str, Json]) -> tuple[RolloutEnvironment, Task]:
+    """Return the environment and the task of a trace. A task of this package's integration is named as in its own record."""
+    recorded, name = trace.get("task") or episode.get("task") or {}, str((episode.get("env") or {}).get("id") or "")
+    data = recorded.get("data") if isinstance(recorded.get("data"), dict) else None
+    source = (data or {}).get("source")
+    if data is not None and isinstance(source, Mapping) and isinstance(source.get("environment"), str):
+        index, played = data.get("task_index"), (trace.get("info") or {}).get("openreward") or {}
+        split, variant = (str(source[key]) if source.get(key) else None for key in ("split", "variant"))
+        if isinstance(index, int):
+            identity = str(played.get("task") or task_id(source["environment"], split, None, index, variant))
+            own = RolloutEnvironment(name=source["environment"], variant=variant, split=split)
+            return own, Task(split=split or "", index=index, id=identity)
+    identity = task_id(name, None, data or {"hash": recorded.get("hash") or recorded.get("key")})
+    spec = data or {}
+    return RolloutEnvironment(name=name), Task(spec=data, index=spec.get("idx"), id=identity, golden_answer=spec.get("answer"))
 
 
 def _group(trace: Mapping[str, Json], episode: Mapping[str, Json], task_identity: str) -> str:

@@ -17,10 +17,15 @@ from openreward_gym.lazy import lazy_names
 
 if TYPE_CHECKING:
     from openreward_gym.integrations.episode import Answer, Episode, EpisodeOptions, Episodes
+    from openreward_gym.integrations.token_history import Segment
+    from openreward_gym.integrations.tokens import TokenEpisode
 
-__all__ = ["Answer", "Episode", "EpisodeOptions", "Episodes"]
+__all__ = ["Answer", "Episode", "EpisodeOptions", "Episodes", "Segment", "TokenEpisode"]
 
-_name, _names = lazy_names(__name__, {"episode": "Answer Episode EpisodeOptions Episodes"})
+_name, _names = lazy_names(
+    __name__,
+    {"episode": "Answer Episode EpisodeOptions Episodes", "token_history": "Segment", "tokens": "TokenEpisode"},
+)
 _MODULES = ("inspect", "nemo_gym", "openenv", "skyrl", "tinker", "trl", "verifiers", "verl")
 
 if not TYPE_CHECKING:  # a checker would take every name for one that this function makes

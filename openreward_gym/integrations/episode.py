@@ -369,6 +369,7 @@ class Episode:
             fields["name"] = f"{group}-{sample}"
         if metadata is not None:
             fields["metadata"] = {**(self.source.record["metadata"] or {}), **metadata}
+        fields |= self._further_fields()
         fields = {"id": str(uuid.uuid4()), **{name: value for name, value in fields.items() if value is not None}}
         if self._env is None:
             self._env = self.source.wrapped(self.source.env())
@@ -378,6 +379,10 @@ class Episode:
         self._fields = {**{name: value for name, value in self.source.record.items() if value is not None}, **fields}
         await self._open(options, seed)
         self._played = self._env.unwrapped.episode
+
+    def _further_fields(self) -> dict[str, Any]:
+        """Return fields of the record that a kind of episode has of its own."""
+        return {}
 
     async def _open(self, options: dict[str, Any] | None, seed: int | None) -> None:
         assert self._env is not None

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from openreward_gym.chat import to_openai
 from openreward_gym.chat.dialect import ended_of
-from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, TEMPLATE_RULES, receive_calls, server_history
-from openreward_gym.errors import ConfigurationError, ContextOverflowError, MissingExtraError, PolicyError
+from openreward_gym.chat.history import ID_REFUSED, NINE_CHARACTERS, TEMPLATE_RULES, receive_calls
+from openreward_gym.chat.templates import template_messages
+from openreward_gym.errors import ConfigurationError, ContextOverflowError, MessageError, MissingExtraError, PolicyError
 from openreward_gym.jsonio import escape_surrogates
 from openreward_gym.policies.functions import function_specs
 from openreward_gym.policies.parameters import extensions, unsupported
@@ -31,7 +31,6 @@ from openreward_gym.types import (
     ToolCall,
     ToolSet,
     Usage,
-    text_separator,
 )
 
 # The line breaks are the tags' own: the chat templates of these models write them.
@@ -225,41 +224,23 @@ class TransformersPolicy:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _render(self, transcript: Transcript, tools: ToolSet) -> str:
-        history = to_openai(server_history(transcript, self._rules), reasoning="reasoning_content")
+        try:
+            history = template_messages(transcript, self._rules)
+        except MessageError as error:
+            raise PolicyError(
+                f"{self.name} reads text only, but {error}. Serve a model that reads such parts, and play it with openai:MODEL.",
+                kind="policy_refused",
+                delivery="not_sent",
+            ) from None
         functions = escape_surrogates(function_specs(tools, "parameters"))
         text: str = self._tokenizer.apply_chat_template(
-            [self._for_template(message) for message in history],
+            history,
             tools=[{"type": "function", "function": function} for function in functions] or None,
             add_generation_prompt=True,
             tokenize=False,
             **self._template_options,
         )
         return text
-
-    def _for_template(self, message: dict[str, Json]) -> dict[str, Json]:
-        """Convert a chat message to the form that templates read: content as one text, arguments as objects, no developer."""
-        content = message.get("content") or ""
-        if isinstance(content, list):
-            other = next((part.get("type") for part in content if part.get("type") != "text"), None)
-            if other is not None:
-                raise PolicyError(
-                    f"{self.name} reads text only, but a message of the role {message['role']} has a part of the type {other!r}. "
-                    "Serve a model that reads such parts, and play it with openai:MODEL.",
-                    kind="policy_refused",
-                    delivery="not_sent",
-                )
-            content = text_separator(message["role"]).join(part["text"] for part in content)
-        converted = {**message, "content": content}
-        if message["role"] == "developer":
-            converted["role"] = "system"  # templates leave out messages of a role that they do not know
-        if message.get("tool_calls"):
-            converted["tool_calls"] = []
-            for call in message["tool_calls"]:
-                function = dict(call.get("function") or {})
-                with contextlib.suppress(KeyError, ValueError):  # the input of a custom tool is a text
-                    function["arguments"] = json.loads(function["arguments"])
-                converted["tool_calls"].append({**call, "function": function})
-        return converted
 
     async def _compute(self) -> None:
         """Answer the waiting prompts, batch by batch."""

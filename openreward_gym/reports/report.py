@@ -183,6 +183,7 @@ def _totals(runs: Mapping[str, Summary], coverage: Mapping[str, Mapping[str, int
         ("mean seconds", [number_text(run.mean_duration_s) for run in runs.values()]),
         ("input tokens", [_count(run.input_tokens) for run in runs.values()]),
         ("output tokens", [_count(run.output_tokens) for run in runs.values()]),
+        ("mean drift in tokens", [number_text(run.mean_drift, 1) for run in runs.values()]),
         ("cost", ["-" if run.cost_usd is None else f"${run.cost_usd:.4f}" for run in runs.values()]),
         ("ended", [counts_text(run.stop_reasons) for run in runs.values()]),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from openreward_gym.reports.statistics import (
     task_key,
 )
 from openreward_gym.reports.texts import bounds_text, count_text, counts_text, mean_text, number_text, pass_text
-from openreward_gym.types import Message, Rollout
+from openreward_gym.types import Json, Message, Rollout
 from openreward_gym.types.rollout import moment_of
 
 FEW_TASKS = 5
@@ -116,6 +116,8 @@ class Summary:
         input_tokens: The total number of input tokens.
         output_tokens: The total number of output tokens.
         cost_usd: The total cost in US dollars.
+        mean_drift: Prompt ids per rollout that rendering the whole conversation again would have changed, over the rollouts that
+            were sampled as token ids (`openreward_gym.integrations.TokenEpisode`).
         statuses: The number of rollouts by status.
         stop_reasons: The number of rollouts by stop reason.
         pass_at_k: pass@k by k, over the tasks with at least k rewards. A rollout passes with a reward of at least 1;
@@ -149,6 +151,7 @@ class Summary:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
+    mean_drift: float | None = None
     statuses: dict[str, int] = field(default_factory=dict)
     stop_reasons: dict[str, int] = field(default_factory=dict)
     pass_at_k: dict[int, float] = field(default_factory=dict)
@@ -191,6 +194,8 @@ class Summary:
             lines.append(f"cut out of the records: {counts_text(self.redacted)}")
         if self.output_tokens is not None:
             lines.append(f"tokens: {self.input_tokens or 0:,} in, {self.output_tokens:,} out")
+        if self.mean_drift is not None:
+            lines.append(f"drift: {number_text(self.mean_drift, 1)} prompt tokens per rollout would change if rendered again")
         if self.cost_usd is not None:
             lines.append(f"cost: ${self.cost_usd:.4f}")
         return "\n".join(lines)
@@ -304,6 +309,7 @@ class _Totals:
     redacted: Counter[str] = field(default_factory=Counter)
     tokens: dict[str, int] = field(default_factory=dict)
     costs: list[float] = field(default_factory=list)
+    drifts: list[int] = field(default_factory=list)
 
     def add(self, rollout: Rollout) -> None:
         self.statuses[rollout.status] += 1
@@ -319,6 +325,8 @@ class _Totals:
                 self.tokens[name] = self.tokens.get(name, 0) + count
         if rollout.cost_usd is not None:
             self.costs.append(rollout.cost_usd)
+        if (drift := drift_of(rollout)) is not None:
+            self.drifts.append(drift)
 
 
 def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
@@ -368,6 +376,7 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
         input_tokens=totals.tokens.get("input_tokens"),
         output_tokens=totals.tokens.get("output_tokens"),
         cost_usd=sum(totals.costs) if totals.costs else None,
+        mean_drift=_mean(totals.drifts),
         statuses=dict(totals.statuses.most_common()),
         stop_reasons=dict(totals.endings.most_common()),
         pass_at_k={k: rate.mean for k, rate in pass_at_k.items()},
@@ -379,6 +388,30 @@ def summarize(rollouts: Iterable[Rollout], *, unplayed: int = 0) -> Summary:
         tools=tuple(sorted((tool.summary(name) for name, tool in tools.items()), key=lambda tool: (-tool.calls, tool.name))),
         tasks=tuple(sorted((group.summary(key) for key, group in groups.items()), key=_sort_key)),
     )
+
+
+def drift_of(rollout: Rollout) -> int | None:
+    """Return the number of prompt ids that rendering the conversation again would have changed; None if that is not recorded.
+
+    A turn that was sampled as token ids has in `sampled.metadata` its `segment`, and its `drift`: the edit distance between the
+    ids of the conversation before it, as they were sampled and extended, and the ids of the template's rendering. Within a
+    segment the drift of a turn includes that of the turns before it. Where a segment begins, the drift is that of the one before.
+    """
+    total = latest = 0
+    segment: Json = None
+    found = False
+    for turn in rollout.turns:
+        metadata = turn.sampled.metadata if turn.sampled is not None else None
+        drift = metadata.get("drift") if isinstance(metadata, Mapping) else None
+        if not isinstance(drift, int) or isinstance(drift, bool):
+            continue
+        assert metadata is not None
+        if found and metadata.get("segment") != segment:
+            total, latest = total + drift, 0
+        else:
+            latest = drift
+        found, segment = True, metadata.get("segment")
+    return total + latest if found else None
 
 
 def _first_words(text: str) -> str:

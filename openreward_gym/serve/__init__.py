@@ -5,7 +5,7 @@
 
 An environment to serve is one of:
 
-- a built-in environment: "weather", "ctf", "reasoning";
+- a built-in environment: "weather", "ctf", "bandit", "reasoning";
 - a subclass of the SDK's `openreward.environments.Environment`, from a module, a script or a notebook;
 - a "module:Class" or "file.py:Class" string;
 - a Gymnasium environment: its id ("FrozenLake-v1"), or `bridge(...)` with options.

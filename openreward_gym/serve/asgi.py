@@ -35,7 +35,7 @@ def app(environments: Servable | Iterable[Servable]) -> ASGIApp:
     Imports the `openreward` SDK, which takes seconds. Requests that name no environment go to the first one.
 
     Args:
-        environments: Built-in names ("weather", "ctf", "reasoning"), `openreward.environments.Environment` classes,
+        environments: Built-in names ("weather", "ctf", "bandit", "reasoning"), `openreward.environments.Environment` classes,
             "module:Class" strings, Gymnasium ids.
 
     Raises:

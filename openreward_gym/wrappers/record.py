@@ -232,7 +232,7 @@ def rollout_of(
             "messages": messages,
             "reward": reward,
             "final_reward": final_reward,
-            "status": _status(terminated, truncated, last),
+            "status": _status(terminated, truncated, reason, last),
             "stop_reason": reason or ("" if terminated or truncated else "cancelled"),
             "error": last.error or None,
             "started_at": episode.started_at or None,
@@ -251,10 +251,10 @@ def rollout_of(
     )
 
 
-def _status(terminated: bool, truncated: bool, last: Step) -> Status:
+def _status(terminated: bool, truncated: bool, stop_reason: str, last: Step) -> Status:
     if terminated:
         return "completed"
-    if not truncated or last.stop_reason == "cancelled":
+    if not truncated or stop_reason == "cancelled":
         return "cancelled"
     # An error means that the connection or the server ended the episode, not the play.
     return "error" if last.error and last.stop_reason != "deadline" else "truncated"

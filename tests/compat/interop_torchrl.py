@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import gymnasium as gym
-from torchrl.envs import GymWrapper  # type: ignore[import-not-found, unused-ignore]
+from torchrl.envs import GymWrapper
 
 import openreward_gym  # noqa: F401  (registers OpenReward-v0)
 from openreward_gym.wrappers import TextAction

@@ -90,12 +90,17 @@ def where(block: Block) -> str:
 
 
 def tiny_model(folder: Path) -> str:
-    """Save the model and tokenizer of `examples/tiny_model.py`, which are small enough for any CPU; return the folder."""
+    """Save the model and tokenizer of `examples/tiny_model.py`, which are small enough for any CPU; return the folder.
+
+    The chat template is Qwen3's, as that of the model which the pages name: TRL parses the calls of templates that it knows.
+    """
     sys.path.insert(0, str(ROOT / "examples"))
     import tiny_model as maker
+    from trl.chat_template_utils import qwen3_chat_template
 
     model: Any
     model, tokenizer = maker.model_and_tokenizer("tiny")
+    tokenizer.chat_template = qwen3_chat_template
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -35,10 +35,16 @@ WITHOUT_EXAMPLE = {
 }
 
 
+TRAINERS = {"nemo_gym", "openenv", "skyrl", "tinker", "verifiers", "verl"}
+"""Modules of `openreward_gym.integrations` that need a package which is not installed beside the tests."""
+
+
 def modules_with_examples() -> list[str]:
     """Return the modules of the package whose text has a `>>>` prompt."""
     names = []
     for path in sorted((ROOT / "openreward_gym").rglob("*.py")):
+        if TRAINERS & set(path.parts) and "integrations" in path.parts:
+            continue
         if "node_modules" not in path.parts and ">>> " in path.read_text(encoding="utf-8"):
             parts = path.relative_to(ROOT).with_suffix("").parts
             names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
@@ -78,9 +84,10 @@ def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: py
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=OPTIONS)
     output: list[str] = []
-    for example in doctest.DocTestFinder(exclude_empty=True).find(module, name):
+    found = doctest.DocTestFinder(exclude_empty=True).find(module, name)
+    assert any(one.examples for one in found), f"{name} has a prompt outside of a docstring that doctest reads"
+    for example in found:
         runner.run(example, out=output.append)
-    assert runner.tries, f"{name} has a prompt outside of a docstring that doctest reads"
     assert not runner.failures, "".join(output)
 
 

@@ -14,12 +14,18 @@ from typed_shell import TypedShell, clone, commands_of, installed_environment, r
 
 MODEL = "Qwen/Qwen3-0.6B"
 """The model that pages download. Here a tiny one lies in a folder of this name."""
-# Those with tests of their own, also in the environment of a trainer.
+# Those with tests of their own, mostly in the environment of a trainer.
 _TYPED_ELSEWHERE = (
     "index.md",
     "tutorial.md",
     "first-mistakes.md",
+    "train-with-nemo-gym.md",
     "train-with-skyrl.md",
+    "train-with-tinker.md",
+    "train-with-verifiers.md",
+    "train-with-verl.md",
+    "train-asynchronously.md",
+    "openenv.md",
 )
 PAGES = [page for page in pages() if blocks_of(page) and page.name not in _TYPED_ELSEWHERE]
 PROGRAM = Path(__file__).with_name("stand_ins.py")
@@ -28,15 +34,20 @@ _LEFT_OUT = (
     "judging_and_sandboxes",
     "record_rollout_generic",
     "record_rollout_openai",
-    "train_grpo",
+    "inspect_task",
+    "openenv_server",
     "tiny_model",
     "compare_rollouts",
+    "verifiers_environment",
     "skyrl_environment",
+    "tinker_training",
+    "verl_agent_loop",
 )
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in _LEFT_OUT]
 # A page is typed after these commands, where it says that something is there: a provider's model, the Hub.
 BEFORE = {
     "collecting.md": f"{sys.executable} {PROGRAM} vllm --port 8000 & export OPENAI_BASE_URL=http://127.0.0.1:8000/v1",
+    "evaluate-with-inspect.md": f"{sys.executable} {PROGRAM} vllm --port 8000 & export OPENAI_BASE_URL=http://127.0.0.1:8000/v1",
     "export.md": f"{sys.executable} {PROGRAM} hub .hub & until test -s .hub; do sleep 0.1; done; "
     "export HF_TOKEN=hf_test HF_HUB_DISABLE_XET=1 HF_ENDPOINT=$(cat .hub)",
 }

@@ -216,7 +216,12 @@ def installed_environment(folder: Path) -> Path:
     outer = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     # addsitedir reads the .pth files there, such as that of an editable installation.
     (site / "outer.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in outer), encoding="utf-8")
-    for name, function in (("openreward-gym", "openreward_gym.cli:main"), ("orwd", "openreward.cli:main")):
+    commands = {
+        "openreward-gym": "openreward_gym.cli:main",
+        "orwd": "openreward.cli:main",
+        "inspect": "inspect_ai._cli.main:main",
+    }
+    for name, function in commands.items():
         module, _, function = function.partition(":")
         program = folder / "bin" / name
         lines = (f"#!{folder}/bin/python", "import sys", f"from {module} import {function}", f"sys.exit({function}())", "")

@@ -229,7 +229,7 @@ def test_an_invalid_address(keywords: dict[str, Any], words: str) -> None:
     ["wether", "FrozenLake-v99", "", ":", "a b:C", "module:", ":Class", 3, None, object, Echo({"n": 0}), Client, dict],
 )
 def test_the_error_lists_what_can_be_served(environment: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"built-in names \(weather, ctf, reasoning\)"):
+    with pytest.raises(ConfigurationError, match=r"built-in names \(weather, ctf, bandit, reasoning\)"):
         serve.local([environment])
 
 

@@ -400,12 +400,12 @@ class FaultServer:
 
 
 @contextmanager
-def running(tls: ssl.SSLContext | None = None) -> Iterator[FaultServer]:
-    """Run a fault server in its own thread."""
+def running(tls: ssl.SSLContext | None = None, kind: type[FaultServer] | None = None) -> Iterator[FaultServer]:
+    """Run a fault server, or one of a kind of your own, in its own thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    server = FaultServer(tls)
+    server = (kind or FaultServer)(tls)
     asyncio.run_coroutine_threadsafe(server.listen(), loop).result(10)
     try:
         yield server

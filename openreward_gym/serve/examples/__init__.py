@@ -2,6 +2,7 @@
 
     weather     one tool and a verified answer in plain words: the tutorial's five questions
     ctf         a multi-step search through a file tree, with wrong turns and a limited number of submissions
+    bandit      one answer, rewarded by its first letter: a random model learns it, so it tests a training loop
     reasoning   thousands of generated puzzles with verifiers, by index only (needs `reasoning-gym`)
 
 This module and the `*_tasks` modules do not import the `openreward` SDK, which takes seconds. The modules that define the
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from openreward_gym.errors import ConfigurationError
-from openreward_gym.serve.examples import ctf_tasks, weather_tasks
+from openreward_gym.serve.examples import bandit_tasks, ctf_tasks, weather_tasks
 from openreward_gym.types import Json
 
 __all__ = ["BUILT_IN", "Step", "solution"]
@@ -22,6 +23,7 @@ __all__ = ["BUILT_IN", "Step", "solution"]
 BUILT_IN: Mapping[str, str] = {
     "weather": "openreward_gym.serve.examples.weather:Weather",
     "ctf": "openreward_gym.serve.examples.ctf:CTF",
+    "bandit": "openreward_gym.serve.examples.bandit:Bandit",
     "reasoning": "openreward_gym.serve.examples.reasoning:Reasoning",
 }
 """The class of each built-in environment, as "module:Class"."""
@@ -31,7 +33,7 @@ Step: TypeAlias = "str | Mapping[str, Json]"
 
 
 def solution(environment: str, task_spec: Mapping[str, Json]) -> list[Step]:
-    """Return the actions that solve a task of `weather` or `ctf`, in order, for a scripted policy to play.
+    """Return the actions that solve a task of `weather`, `ctf` or `bandit`, in order, for a scripted policy to play.
 
     Raises:
         ConfigurationError: The environment has no scripted solution, or the task is not one of its tasks.
@@ -44,4 +46,6 @@ def solution(environment: str, task_spec: Mapping[str, Json]) -> list[Step]:
         return list(weather_tasks.solution(task_spec))
     if environment == "ctf":
         return list(ctf_tasks.solution(task_spec))
-    raise ConfigurationError(f"there is no scripted solution for {environment!r}, only for 'weather' and 'ctf'")
+    if environment == "bandit":
+        return list(bandit_tasks.solution(task_spec))
+    raise ConfigurationError(f"there is no scripted solution for {environment!r}, only for 'weather', 'ctf' and 'bandit'")

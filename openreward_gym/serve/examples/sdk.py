@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from openreward import environments as _sdk
 from openreward.environments import Environment, ImageBlock, Split, TextBlock, ToolOutput
+from openreward.environments import types as _types
 
 __all__ = [
     "Environment", "ImageBlock", "Split", "TextBlock", "ToolOutput",
-    "conversation", "split_of", "terminal", "text_output", "tool",
+    "conversation", "listed_tools", "split_of", "terminal", "text_output", "tool",
 ]  # fmt: skip
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -32,6 +33,11 @@ def terminal(method: Method) -> Method:
 def conversation(system: str, user: str) -> list[Any]:
     """Return a system and a user message of the SDK. Servers use conversations from SDK 0.1.157 on."""
     return [_sdk.Message(role=role, blocks=[TextBlock(text=text)]) for role, text in (("system", system), ("user", user))]
+
+
+def listed_tools(tools: Iterable[Mapping[str, Any]]) -> Any:
+    """Return tools, each with `name`, `description` and `input_schema`, as an environment's `list_tools` returns them."""
+    return _types.ListToolsOutput(tools=[_types.ToolSpec(**spec) for spec in tools])
 
 
 def split_of(name: str) -> Split:
