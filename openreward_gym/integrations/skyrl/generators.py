@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
+import random
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,8 @@ from openreward_gym.types import Sampled
 
 _BATCH = "openreward_batch"
 """Key of the extras with the batch's metadata."""
+_FIRST_WAIT_S = 1.0
+"""Longest wait before the second attempt at a trajectory. Each further one is twice as long."""
 _FAILED = "error"
 """Stop reason of a trajectory that was given up, as SkyRL's own generators have it."""
 
@@ -133,6 +137,7 @@ class OpenRewardGenerator(SkyRLGymGenerator):
                 current_trajectory.reset(token)
                 if trajectory.environment is not None:
                     await self._run_in_executor_if_available(trajectory.environment.abandon)
+            await asyncio.sleep(_FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0))
         raise AssertionError("a generator makes at least one attempt")
 
     def _with_whole_return(self, output: Any, trajectory: Trajectory) -> Any:
