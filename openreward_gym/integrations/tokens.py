@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 from openreward_gym.chat.history import NINE_CHARACTERS, TEMPLATE_RULES, HistoryRules
 from openreward_gym.chat.templates import template_messages
-from openreward_gym.errors import ConfigurationError, MessageError, MissingExtraError, ResetNeededError, TokenHistoryError
+from openreward_gym.errors import ConfigurationError, MessageError, MissingExtraError, ResetNeededError
 from openreward_gym.export.options import RESERVED_TEMPLATE_OPTIONS
 from openreward_gym.export.template import ChatTemplate, Tokenizer
 from openreward_gym.integrations.episode import Answer, Episode, EpisodeOptions, Episodes, TaskLike
@@ -118,7 +119,7 @@ class TokenEpisode(Episode):
         self._history = None
         await super().begin(task, **fields)
         prompt = self.transcript
-        async with _ends_with(self, "template_failed"):
+        async with _ending(self, "template_failed"):
             self._history = TokenHistory(
                 self.extender,
                 self._for_template(prompt),
@@ -179,8 +180,8 @@ class TokenEpisode(Episode):
         history.add_turn(ids, known)
         if not self.done:
             new = self.transcript[before + 1 :]
-            messages = self._for_template(self.transcript)[len(history.messages) :]
-            async with _ends_with(self, "template_failed"):
+            async with _ending(self, "template_failed"):
+                messages = self._for_template(self.transcript)[len(history.messages) :]
                 history.extend(messages[0], messages[1:], raw_text=text, images=self._images_of(new))
         return answer
 
@@ -246,18 +247,14 @@ class TokenEpisode(Episode):
         return 0 if self._history is None else self._history.drift
 
 
-class _ends_with:  # noqa: N801 - it is used like a function
-    """Ends the episode if a chat template or processor fails on its conversation."""
-
-    def __init__(self, episode: Episode, stop_reason: str) -> None:
-        self._episode, self._stop_reason = episode, stop_reason
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, ConfigurationError | TokenHistoryError):
-            await self._episode.end(self._stop_reason)
+@contextlib.asynccontextmanager
+async def _ending(episode: Episode, stop_reason: str) -> AsyncIterator[None]:
+    """End the episode if a chat template or a processor fails on its conversation."""
+    try:
+        yield
+    except ConfigurationError:
+        await episode.end(stop_reason)
+        raise
 
 
 def _inner(block: Any) -> Sequence[Any]:
