@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import queue
 import random
 import statistics
@@ -32,8 +31,6 @@ from openreward_gym.integrations.trl.vllm_server import VLLMServer
 
 if TYPE_CHECKING:
     from trl.experimental.async_grpo import AsyncGRPOConfig
-
-logger = logging.getLogger(__name__)
 
 BEAT_S = 0.2
 """Seconds between two signs of life."""
