@@ -30,7 +30,7 @@ from openreward_gym.protocol.transport import TransportLike
 from openreward_gym.redaction import RecordRedactor
 from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Ended, Json, Message, Rollout, Sampled, Task, ToolSet
-from openreward_gym.wrappers.record import RecordRollouts, rollout_of
+from openreward_gym.wrappers.record import FIELD_CHECKS, RecordRollouts, rollout_of
 from openreward_gym.wrappers.text_action import TextAction
 
 T = TypeVar("T")
@@ -374,6 +374,7 @@ class Episode:
         if self._is_beginning:
             raise ConfigurationError("begin() was called while another begin() of this episode runs: take an episode for each")
         fields: dict[str, Any] = {"step": step, "group": group, "sample": sample}
+        fields = {name: FIELD_CHECKS[name](name, value) for name, value in fields.items()}
         if group is not None and sample is not None:
             fields["name"] = f"{group}-{sample}"
         if metadata is not None:

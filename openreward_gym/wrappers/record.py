@@ -18,7 +18,7 @@ from openreward_gym.suggestions import suggests_options
 from openreward_gym.envs.episode import Episode, Step
 from openreward_gym.envs.typed_dicts import InfoDict
 from openreward_gym.jsonio import Json
-from openreward_gym.checks import names
+from openreward_gym.checks import Check, integer, names, text
 from openreward_gym.processes import process_id
 from openreward_gym.recording.log import answering_model, model_of
 from openreward_gym.redaction import RecordRedactor
@@ -28,6 +28,14 @@ from openreward_gym.types import AssistantMessage, Message, Rollout, RolloutEnvi
 from openreward_gym.types.rollout import now_iso, server_origin, total_cost, total_reward, total_usage
 from openreward_gym.wrappers.base import Observation, StepResult, Wrapper
 
+FIELD_CHECKS: Mapping[str, Check] = {
+    "step": integer(optional=True),
+    "group": text(optional=True),
+    "sample": integer(optional=True),
+    "attempt": integer(optional=True),
+    "name": text(optional=True),
+}
+"""Checks of fields that a caller gives. A wrong value would make the run unreadable."""
 _VERSION = importlib.metadata.version("openreward-gym")  # read once, because it is read from the disk
 
 
@@ -99,8 +107,12 @@ class RecordRollouts(Wrapper):
         return None if self._last_rollout is None else self._redactor.rollout(self._last_rollout)
 
     def describe(self, **fields: Any) -> None:
-        """Set fields (`group`, `sample`, `attempt`, `name`, `step`, ...) of the rollouts that begin from now on."""
-        self._fields = fields
+        """Set fields (`group`, `sample`, `attempt`, `name`, `step`, ...) of the rollouts that begin from now on.
+
+        Raises:
+            ConfigurationError: A field has a value of a wrong type.
+        """
+        self._fields = {name: FIELD_CHECKS[name](name, value) if name in FIELD_CHECKS else value for name, value in fields.items()}
 
     def on_reset(self, observation: Observation, info: InfoDict) -> tuple[Observation, InfoDict]:
         self._write_unfinished()

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import socket
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
+import uvicorn
 from environments import PIXEL
+from fastapi import FastAPI, WebSocket
 from launch import HERE, Restarted, served
 from openenv.core import GenericEnvClient, MCPToolClient
 
 import openreward_gym
 from openreward_gym import AssistantMessage, ToolCall, serve
-from openreward_gym.errors import ProtocolError, ServerError, TransportError
+from openreward_gym.errors import ConfigurationError, ProtocolError, ServerError, TransportError
 from openreward_gym.integrations import openenv
 from openreward_gym.store import RolloutStore
 
@@ -155,10 +160,21 @@ def test_errors_of_a_reset_and_of_an_action(echo: str) -> None:
                 await client.reset(index=99)
             with pytest.raises(RuntimeError, match="not both"):
                 await client.reset(index=0, task_spec={"number": 1})
+            for options, message in (
+                ({"task": 3}, "has no option 'task'"),
+                ({"step": "x"}, "step must be an integer"),
+                ({"group": 5}, "group must be a string"),
+                ({"sample": 1.5}, "sample must be an integer"),
+            ):
+                with pytest.raises(RuntimeError, match=message):
+                    await client.reset(**options)
             with pytest.raises(RuntimeError, match="VALIDATION_ERROR"):
                 await client.step({"type": "jump"})
             await client.reset(task_spec={"number": 5})
+            with pytest.raises(RuntimeError, match="its role is 'user'"):
+                await client.step({"type": "message", "message": {"role": "user", "content": "x"}})
             assert (await client.step(call("echo", text="still here"))).reward == 0.5
+            assert (await client.state())["step_count"] == 1
 
     asyncio.run(play())
 
@@ -255,7 +271,7 @@ def test_an_environment_without_tools_has_the_tool_step(counter: str) -> None:
     observation, reward, terminated, truncated, info = env.step(add(2))
     assert (observation, reward, terminated, info["reward_is_null"]) == ('{"total": 1, "goal": 3}', 0.0, False, True)
     observation, reward, terminated, truncated, info = env.step(add(7))
-    assert (observation, terminated) == ("The action is not valid: 7 is greater than the maximum of 2", False)
+    assert (observation, terminated) == ("The action is not valid: arguments.by: 7 is greater than the maximum of 2", False)
     observation, reward, terminated, truncated, info = env.step(add(2))
     assert (reward, terminated, truncated, info["stop_reason"]) == (1.0, True, False, "finished")
     env.reset(seed=0)
@@ -297,6 +313,127 @@ def test_a_server_that_dies_truncates_the_episode(server_url: str, tmp_path: Pat
 def test_a_server_that_is_none_of_openenv(server_url: str) -> None:
     with pytest.raises((ProtocolError, TransportError)):
         openenv.environment(server_url)
+
+
+TOOL = {"name": "look", "description": "Look.", "input_schema": {"type": "object"}}
+
+
+def observed(observation: Any = None, **fields: Any) -> str:
+    data = {"observation": {"a": 1} if observation is None else observation, "reward": None, "done": False, **fields}
+    return json.dumps({"type": "observation", "data": data})
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Callable[..., str]]:
+    """Return a function that returns the URL of an OpenEnv server which gives the same answer to each step."""
+    app, paths = FastAPI(), itertools.count()
+
+    def serve_answers(step: str = observed(), reset: str = observed(), tools: Any = (TOOL,), schema: Any = None) -> str:
+        path = f"/{next(paths)}"
+
+        async def answer_messages(client: WebSocket) -> None:
+            await client.accept()
+            async for message in client.iter_json():
+                listing = message.get("data", {}).get("type") == "list_tools"
+                text = observed({"tools": tools}) if listing else reset if message["type"] == "reset" else step
+                if not text or message["type"] == "close":
+                    await client.close()
+                    break
+                await client.send_text(text)
+
+        app.websocket(f"{path}/ws")(answer_messages)
+        app.get(f"{path}/schema")(lambda: {"action": schema})
+        return url + path
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield serve_answers
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        ('{"type": "observation", "data": {"observation": {}, "reward": NaN, "done": false}}', "the reward nan"),
+        (observed(reward="1.0", done=True), "the reward '1.0'"),
+        (observed(reward=10**400, done=True), "the reward 1000"),
+        (observed(reward=1.0, done="false"), "'done' as 'false'"),
+        ('{"type": "observation", "data": null}', "did not answer as an OpenEnv server"),
+        ("hello", "did not answer as an OpenEnv server"),
+        ("", "ConnectionClosedOK"),
+        (observed({"tool_name": "look", "error": "the disk is full", "result": None}), "the disk is full"),
+        (
+            '{"type": "error", "data": {"message": "(code: VALIDATION_ERROR) again", "code": "EXECUTION_ERROR"}}',
+            "EXECUTION_ERROR",
+        ),
+    ],
+)
+def test_errors_odd_answers_of_a_step_are_failures_without_a_reward(scripted: Callable[..., str], step: str, reason: str) -> None:
+    env = gym.make("OpenReward-v0", environment=openenv.environment(scripted(step)))
+    env.reset(seed=0)
+    _, reward, terminated, truncated, info = env.step({"name": "look", "arguments": {}})
+    assert (reward, terminated, truncated, info["stop_reason"], info["reward_is_null"]) == (0.0, False, True, "tool_failed", True)
+    assert reason in info["error"]
+    env.close()
+
+
+def test_errors_of_an_episode_that_is_over_at_its_reset(scripted: Callable[..., str]) -> None:
+    env = gym.make("OpenReward-v0", environment=openenv.environment(scripted(reset=observed(done=True, reward=0.5))))
+    with pytest.raises(ServerError, match="over at its reset"):
+        env.reset(seed=0)
+    env.close()
+
+
+@pytest.mark.parametrize("name", ["", "task_spec", "_client", "setup"])
+def test_errors_names_of_tools_that_could_not_be_called(scripted: Callable[..., str], name: str) -> None:
+    with pytest.raises(ProtocolError, match="a tool"):
+        openenv.environment(scripted(tools=[{**TOOL, "name": name}]))
+
+
+def test_errors_of_a_schema_that_refers_to_another_server(scripted: Callable[..., str]) -> None:
+    """Nothing is fetched: the server at the address would have been asked."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(0.2)
+        reference = {"$ref": f"http://127.0.0.1:{elsewhere.getsockname()[1]}/schema.json"}
+        url = scripted(tools=[], schema={"type": "object", "properties": {"x": reference}})
+        env = gym.make("OpenReward-v0", environment=openenv.environment(url))
+        env.reset(seed=0)
+        assert env.step({"name": "step", "arguments": {"x": 1}})[0] == '{"a": 1}'
+        env.close()
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"base_url": 8000},
+        {"base_url": "localhost:8000"},
+        {"base_url": "ftp://127.0.0.1"},
+        {"seeds": 5},
+        {"headers": "x"},
+        {"timeout_s": -1},
+        {"name": 5},
+        {"prompt": 5},
+        {"seed": 5},
+    ],
+)
+def test_errors_of_options(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        openenv.environment(**{"base_url": "http://127.0.0.1:1", **options})
+
+
+def test_errors_show_no_password() -> None:
+    with pytest.raises(TransportError) as raised:
+        openenv.environment("http://user:secret@127.0.0.1:1")
+    assert "secret" not in str(raised.value)
+    with pytest.raises(ConfigurationError, match="max_sessions must be"):
+        openenv.app("echo", max_sessions=0)
 
 
 def test_tools_and_tasks_of_an_mcp_environment(served_by_openenv: str) -> None:

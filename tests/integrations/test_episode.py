@@ -11,7 +11,7 @@ import pytest
 from counting import eventually, sessions
 from fault_server import Fault, FaultServer
 
-from openreward_gym import RolloutStore
+from openreward_gym import OpenRewardEnv, RecordRollouts, RolloutStore
 from openreward_gym.errors import (
     ConfigurationError,
     OpenRewardGymError,
@@ -43,7 +43,6 @@ async def test_text_with_a_call_then_an_answer(examples: str) -> None:
 
 
 async def test_sum_of_rewards_equals_that_of_the_env(examples: str, tmp_path: Path) -> None:
-    from openreward_gym import OpenRewardEnv
 
     env = OpenRewardEnv("ctf", base_url=examples)
     episode = Episode("ctf", base_url=examples, output=tmp_path / "run")
@@ -328,3 +327,20 @@ async def test_begin_twice_at_once_is_refused(server_url: str) -> None:
     assert isinstance(second, ConfigurationError)
     assert '"number": 0' in episode.prompt[0]["content"]
     await episode.aclose()
+
+
+@pytest.mark.parametrize("fields", [{"step": "x"}, {"group": 5}, {"sample": 1.5}, {"step": True}])
+async def test_fields_of_a_wrong_type_are_refused_before_they_make_the_run_unreadable(
+    examples: str, tmp_path: Path, fields: Any
+) -> None:
+    episode = Episode("weather", base_url=examples, output=tmp_path / "run")
+    with pytest.raises(ConfigurationError, match=next(iter(fields))):
+        await episode.begin(0, **fields)
+    env = RecordRollouts(OpenRewardEnv("weather", base_url=examples), tmp_path / "run")
+    with pytest.raises(ConfigurationError, match=next(iter(fields))):
+        env.describe(**fields)
+    await episode.begin(0, step=3)
+    await episode.act("It is sunny.")
+    await episode.aclose()
+    env.close()
+    assert [rollout.step for rollout in RolloutStore(tmp_path / "run")] == [3]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from openreward_gym.errors import MissingExtraError
 from openreward_gym.integrations.episode import EpisodeOptions
+from openreward_gym.suggestions import suggests_options
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -55,6 +56,7 @@ def app(environment: str | type[Any], *, max_sessions: int = MAX_SESSIONS, **opt
     return made
 
 
+@suggests_options
 def environment(
     base_url: str,
     *,

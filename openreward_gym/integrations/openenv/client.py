@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import math
 import re
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
@@ -18,12 +19,13 @@ import jsonschema
 from openenv.core import GenericEnvClient
 from pydantic import BaseModel, ConfigDict
 
-from openreward_gym.checks import integer
-from openreward_gym.errors import ConfigurationError, ProtocolError, ServerError, TransportError
+from openreward_gym.checks import integer, mapping, number, strings, text
+from openreward_gym.envs.spaces.schema_checking import SchemaChecker
+from openreward_gym.errors import ProtocolError, ServerError, TransportError
 from openreward_gym.protocol import loop
 from openreward_gym.serve.examples.sdk import Environment, ImageBlock, Split, TextBlock, ToolOutput, listed_tools, split_of, tool
 from openreward_gym.types import Json
-from openreward_gym.urls import bare_url
+from openreward_gym.urls import bare_url, check_url, hide_credentials
 
 SEEDS: Mapping[str, int] = {"train": 1000, "test": 100}
 """Number of seeds of each split of an environment without tasks."""
@@ -83,7 +85,8 @@ class Server:
             raise ServerError(f"the OpenEnv server answered {path} with status {error.code}", status=error.code) from None
         except (OSError, EOFError, http.client.HTTPException) as error:
             raise TransportError(
-                f"cannot reach the OpenEnv server at {bare_url(self.base_url)}: {error}", delivery="not_sent"
+                f"cannot reach the OpenEnv server at {bare_url(self.base_url)}: {hide_credentials(str(error))}",
+                delivery="not_sent",
             ) from None
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"the answer of the OpenEnv server to {path} is not JSON: {error}"[:500]) from None
@@ -119,9 +122,11 @@ def make_class(
     timeout_s: float,
 ) -> type[Any]:
     """Return the class; see `openreward_gym.integrations.openenv.environment`."""
-    if not isinstance(base_url, str) or "://" not in base_url:
-        raise ConfigurationError(f"base_url must be the URL of an OpenEnv server, not {base_url!r:.200}")
-    server = Server(base_url.replace("ws://", "http://", 1).replace("wss://", "https://", 1), dict(headers or {}), timeout_s)
+    url = re.sub(r"^ws(s?)://", r"http\1://", text()("base_url", base_url))
+    check_url("base_url", url)
+    name, prompt = text(optional=True)("name", name), text(optional=True)("prompt", prompt)
+    seeds = mapping("seeds", seeds)
+    server = Server(url, strings("headers", headers) or {}, number()("timeout_s", timeout_s))
     tools = loop.run(_listed_tools(server))
     metadata = server.ask("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
@@ -216,8 +221,11 @@ class OpenEnvEnvironment(Environment):  # the SDK is not typed
 
     async def setup(self) -> None:
         self._client = self.server.client()
-        await self._client.connect()
-        result = await self._client.reset(**self._reset)
+        async with self._failures():
+            await self._client.connect()
+            result = await self._client.reset(**self._reset)
+        if _is_done(result):
+            raise RuntimeError("the episode of the OpenEnv server was over at its reset, so there is nothing to play")
         instructions = self.description.prompt
         self._opening = [*([TextBlock(text=instructions)] if instructions else []), *_blocks(result.observation)]
 
@@ -229,28 +237,40 @@ class OpenEnvEnvironment(Environment):  # the SDK is not typed
     async def get_prompt(self) -> list[Any]:
         return self._opening
 
+    @asynccontextmanager
+    async def _failures(self) -> AsyncIterator[None]:
+        """Raise RuntimeError with a reason for each error of OpenEnv's client. It shows no password of the server's URL."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise RuntimeError(hide_credentials(str(error))) from None
+        except TimeoutError:
+            raise RuntimeError(f"the OpenEnv server did not answer within {self.server.timeout_s:g} s") from None
+        except Exception as error:  # the library raises any error at an answer that is not OpenEnv's
+            reason = hide_credentials(f"{type(error).__name__}: {error}")
+            raise RuntimeError(f"the server did not answer as an OpenEnv server: {reason}"[:500]) from None
+
     async def _call(self, spec: Mapping[str, Any], arguments: dict[str, Any]) -> ToolOutput:
         """Send an action. Raise RuntimeError where the server failed, so that the episode has no reward."""
-        if self.description.is_step:
-            # The server's own error does not tell the model which field is wrong.
-            problems = [error.message for error in jsonschema.Draft202012Validator(spec["input_schema"]).iter_errors(arguments)]
-            if problems:
-                return ToolOutput(blocks=[TextBlock(text=f"The action is not valid: {'; '.join(problems)}"[:2000])])
         is_step = self.description.is_step
+        # The server's own error does not tell the model which field is wrong.
+        if is_step and (problems := SchemaChecker(spec["input_schema"]).errors(arguments)):
+            return ToolOutput(blocks=[TextBlock(text=f"The action is not valid: {'; '.join(problems)}"[:2000])])
         action = arguments if is_step else {"type": "call_tool", "tool_name": spec["name"], "arguments": arguments}
         try:
-            result = await self._client.step(action)
+            async with self._failures():
+                result = await self._client.step(action)
         except RuntimeError as error:
-            if "(code: VALIDATION_ERROR)" not in str(error):
+            if not str(error).endswith("(code: VALIDATION_ERROR)"):
                 raise
             return ToolOutput(blocks=[TextBlock(text=f"The action is not valid: {error}")])
         reward = result.reward
-        if reward is not None and not (isinstance(reward, int | float) and math.isfinite(reward)):
+        if reward is not None and not (isinstance(reward, int | float) and abs(reward) <= sys.float_info.max):
             raise ValueError(f"the OpenEnv server sent the reward {reward!r:.200}; a reward must be a finite number")
         return ToolOutput(
             blocks=_blocks(result.observation),
             reward=None if reward is None else float(reward),
-            finished=bool(result.done),
+            finished=_is_done(result),
             metadata={"observation": result.observation},
         )
 
@@ -271,7 +291,8 @@ async def _listed_tools(server: Server) -> list[Spec] | None:
         await client.connect()
         result = await client.step({"type": "list_tools"})
     except _CONNECTION as error:
-        raise TransportError(f"cannot reach the OpenEnv server at {where}: {error}", delivery="not_sent") from None
+        reason = hide_credentials(str(error)) or f"no answer within {server.timeout_s:g} s"
+        raise TransportError(f"cannot reach the OpenEnv server at {where}: {reason}", delivery="not_sent") from None
     except RuntimeError as error:
         if "CAPACITY_REACHED" in str(error):
             raise TransportError(f"the OpenEnv server at {where} has no free session: {error}", delivery="not_sent") from None
@@ -281,16 +302,16 @@ async def _listed_tools(server: Server) -> list[Spec] | None:
     finally:
         await client.close()
     listed = result.observation.get("tools") if isinstance(result.observation, Mapping) else None
-    return [_checked(spec) for spec in listed] if isinstance(listed, list) else None
+    return [_checked(spec) for spec in listed] if isinstance(listed, list) and listed else None
 
 
 def _checked(spec: Any) -> Spec:
     """Return a tool; raise ProtocolError if it is none that an environment can have."""
     name = spec.get("name") if isinstance(spec, Mapping) else None
     schema = (spec.get("input_schema") or {}) if isinstance(spec, Mapping) else None
-    if not isinstance(name, str) or not isinstance(schema, Mapping):
+    if not isinstance(name, str) or not name or not isinstance(schema, Mapping):
         raise ProtocolError(f"the OpenEnv server lists a tool without a name or schema: {spec!r:.300}")
-    if hasattr(OpenEnvEnvironment, name) or name in ("server", "description", "listed"):
+    if hasattr(OpenEnvEnvironment({}), name) or name in ("server", "description", "listed"):
         raise ProtocolError(f"the OpenEnv server has a tool {name!r}, a name that OpenReward environments use for themselves")
     return {"name": name, "description": str(spec.get("description") or ""), "input_schema": _valid(schema)}
 
@@ -299,8 +320,11 @@ def _valid(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema; raise ProtocolError if it is not a JSON Schema."""
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
-    except (jsonschema.SchemaError, RecursionError) as error:
-        raise ProtocolError(f"the OpenEnv server sent a schema that is not a JSON Schema: {error}"[:500]) from None
+    except jsonschema.SchemaError as error:
+        where = f" at {error.json_path}" if error.path else ""
+        raise ProtocolError(f"the OpenEnv server sent a schema that is not a JSON Schema: {error.message}{where}"[:500]) from None
+    except RecursionError:
+        raise ProtocolError("the OpenEnv server sent a schema that is nested too deeply") from None
     return dict(schema)
 
 
@@ -339,19 +363,26 @@ def _blocks(observation: Any) -> list[Any]:
     """
     data = observation if isinstance(observation, Mapping) else {"observation": observation}
     error = data.get("error")
-    if "tool_name" in data and isinstance(error, Mapping):
-        text = f"{error.get('error_type')}: {error.get('message')}"
-        if error.get("error_type") not in _MISTAKES:
-            raise RuntimeError(f"the tool {data['tool_name']!r} failed: {text}")
-        return [TextBlock(text=text)]
+    if "tool_name" in data and error is not None:
+        kind = error.get("error_type") if isinstance(error, Mapping) else None
+        shown = f"{kind}: {error.get('message')}" if isinstance(error, Mapping) else str(error)
+        if kind not in _MISTAKES:
+            raise RuntimeError(f"the tool {data['tool_name']!r} failed: {shown}")
+        return [TextBlock(text=shown)]
     if "tool_name" in data:
         result = data.get("result")
         content = result.get("content") if isinstance(result, Mapping) else None
         if isinstance(content, list):
             return [block for part in content if (block := _block(part)) is not None]
         return [TextBlock(text=result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))]
-    shown = {name: value for name, value in data.items() if name != "metadata" or value}
-    return [TextBlock(text=json.dumps(shown, ensure_ascii=False))]
+    own = {name: value for name, value in data.items() if name != "metadata" or value}
+    return [TextBlock(text=json.dumps(own, ensure_ascii=False))]
+
+
+def _is_done(result: Any) -> bool:
+    if type(result.done) is not bool:
+        raise ValueError(f"the OpenEnv server sent 'done' as {result.done!r:.200}; it must be true or false")
+    return bool(result.done)
 
 
 def _block(part: Any) -> Any:

@@ -17,17 +17,21 @@ from openenv.core.env_server.mcp_types import CallToolObservation, ListToolsObse
 from openenv.core.env_server.types import Action, EnvironmentMetadata, Observation, State
 from pydantic import Field
 
+from openreward_gym.checks import integer
 from openreward_gym.errors import ConfigurationError, ResetNeededError, SessionLostError
 from openreward_gym.integrations.episode import Answer, Episode, EpisodeOptions, Episodes
 from openreward_gym.protocol import Client, loop
+from openreward_gym.suggestions import unknown_option
 from openreward_gym.types import ImageBlock, Json, Message, Task, TextBlock
 
 CLOSE_S = 10.0
 """Seconds to wait for a session to be closed."""
+_RESET_OPTIONS = ("seed", "episode_id", "index", "task_index", "split", "task_spec", "step", "group", "sample")
 
 
 def make_app(environment: str | type[Any], *, max_sessions: int, **options: Unpack[EpisodeOptions]) -> Any:
     """Return the application; see `openreward_gym.integrations.openenv.app`."""
+    integer(1)("max_sessions", max_sessions)
     episodes = Episodes(environment, **options)
     return create_app(
         functools.partial(OpenRewardSession, episodes),
@@ -84,7 +88,6 @@ class OpenRewardSession(Environment):  # the types of OpenEnv are not read
         self._episode: Episode | None = None
         self._episode_id: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._calls = 0
         self._closing: asyncio.Task[None] | None = None
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> Observation:
@@ -106,19 +109,23 @@ class OpenRewardSession(Environment):  # the types of OpenEnv are not read
         step: int | None = None,
         group: str | None = None,
         sample: int | None = None,
+        **unknown: Any,
     ) -> Observation:
         """Begin an episode, and return its prompt. Without a task and a seed, a random seed chooses the task.
 
         Raises:
+            ConfigurationError: An option is unknown. OpenEnv alone would leave it out, and play a random task.
             OpenRewardGymError: The session cannot be opened; OpenEnv sends it as an error to its client.
         """
+        for name in unknown:
+            raise ConfigurationError(unknown_option("reset()", name, _RESET_OPTIONS))
         task = _task(index if index is not None else task_index, split, task_spec, self._episodes)
         if task is None and seed is None:
             seed = random.SystemRandom().randrange(2**31)
         self._loop = asyncio.get_running_loop()
         if self._episode is None:
             self._episode = self._episodes.episode()
-        self._episode_id, self._calls = episode_id or str(uuid.uuid4()), 0
+        self._episode_id = episode_id or str(uuid.uuid4())
         metadata: dict[str, Json] = {"openenv": {"episode_id": self._episode_id}}
         await self._episode.begin(task, seed=seed, step=step, group=group, sample=sample, metadata=metadata)
         return self._observation(self._episode.transcript)
@@ -151,8 +158,6 @@ class OpenRewardSession(Environment):  # the types of OpenEnv are not read
         """Play a message of the model; raises as `step_async`."""
         if self._episode is None:
             raise ResetNeededError("there is no episode yet: call reset() first")
-        if not self._episode.done:
-            self._calls += 1
         answer = await self._episode.act(message)
         if self._episode.error is not None:
             reason = self._episode.stop_reason
@@ -192,7 +197,7 @@ class OpenRewardSession(Environment):  # the types of OpenEnv are not read
         task = episode.task
         return State(
             episode_id=self._episode_id,
-            step_count=self._calls,
+            step_count=episode.turns,
             done=episode.done,
             reward=episode.reward,
             stop_reason=episode.stop_reason,
