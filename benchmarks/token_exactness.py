@@ -135,10 +135,10 @@ EDGES = ["", "", "", " ", "\n", "\n\n", "\t "]
 
 
 def templates() -> dict[str, str]:
-    """Return the texts of all templates of the installed TRL, by name."""
+    """Return the texts of all templates of the installed TRL, by name. Without TRL there are none."""
     spec = importlib.util.find_spec("trl")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
+    if spec is None or spec.submodule_search_locations is None:
+        return {}
     folder = Path(spec.submodule_search_locations[0]) / "chat_templates"
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
 
