@@ -183,11 +183,11 @@ async def test_wrong_arguments_are_named(server_url: str) -> None:
     plain.chat_template = None
     for options, words in (
         ({"tokenizer": plain}, "has no chat template"),
-        ({"tokenizer": "no/such-tokenizer"}, "cannot be loaded"),
+        ({"tokenizer": "./no/such-tokenizer"}, "cannot be loaded"),
         ({"on_rewrite": "keep"}, "on_rewrite must be one of segment, extend, error"),
         ({"chat_template_kwargs": {"tools": []}}, "tools is not an option of a template"),
         ({"chat_template_kwargs": [1]}, "must be"),
-        ({"processor": "no/such-processor"}, "the processor 'no/such-processor' cannot be loaded"),
+        ({"processor": "./no/such-processor"}, "the processor './no/such-processor' cannot be loaded"),
         ({"end_token_ids": ["x"]}, "end_token_ids must be a list of integers"),
     ):
         with pytest.raises(ConfigurationError, match=words):
@@ -283,6 +283,20 @@ async def test_answers_are_read_by_the_tokenizers_own_template(server_url: str) 
     assert calls == [(prompt, episode.tools)]
     answer = await episode.act_tokens(ids_of(episode.tokenizer, called("echo", text="as text")))
     assert answer.text == "as text"
+    await episode.aclose()
+
+
+@pytest.mark.parametrize(
+    "parsed", [{"content": 7}, {"content": {"a": 1}}, {"content": ["a"]}, {"error": "boom"}, {"tool_calls": [None]}]
+)
+async def test_whatever_is_parsed_out_of_a_turn_is_the_models_own(parsed: dict[str, Any], server_url: str) -> None:
+    episode = opened(server_url, on_message="nudge")
+    episode.tokenizer.response_template, episode.tokenizer.parse_response = {"type": "object"}, lambda *_, **__: parsed
+    await episode.begin(0)
+    prompt, sampled = episode.prompt_ids, ids_of(episode.tokenizer, f"call:7{END}")
+    answer = await episode.act_tokens(sampled)
+    assert (answer.done, answer.messages[0].origin, episode.error) == (False, "client", None)
+    assert episode.prompt_ids[: len(prompt) + len(sampled)] == prompt + sampled
     await episode.aclose()
 
 
