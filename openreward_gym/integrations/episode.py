@@ -38,6 +38,9 @@ T = TypeVar("T")
 TaskLike: TypeAlias = int | Mapping[str, Json] | Task
 """A task: its index in the split, its spec, or a `Task`."""
 
+_SPOILED = ("policy_unavailable", "policy_failed")
+"""Stop reasons of `Episode.end` which say that infrastructure spoiled the episode."""
+
 PROMPTS_AT_ONCE = 16
 """Number of sessions that `Episodes.rows` has open at the same time."""
 
@@ -323,7 +326,8 @@ class Episode:
         else:
             self.source = Episodes(environment, **options)
         self._env: TextAction | RecordRollouts | None = None
-        self._is_beginning = self._is_closed = False
+        self._opening: asyncio.Future[None] | None = None
+        self._is_closed = False
         self._reset_state()
 
     def _reset_state(self) -> None:
@@ -341,8 +345,7 @@ class Episode:
         return {"source": self.source}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.source, self._env = state["source"], None
-        self._is_beginning = self._is_closed = False
+        self.source, self._env, self._opening, self._is_closed = state["source"], None, None, False
         self._reset_state()
 
     async def begin(
@@ -353,6 +356,7 @@ class Episode:
         step: int | None = None,
         group: str | None = None,
         sample: int | None = None,
+        attempt: int | None = None,
         metadata: Mapping[str, Json] | None = None,
     ) -> None:
         """Open a session on a task. An episode that still runs is ended and recorded as cancelled.
@@ -363,6 +367,7 @@ class Episode:
             step: Step of the training, for the record.
             group: Name of the group of rollouts that are compared, for the record.
             sample: Number of the rollout in its group, for the record.
+            attempt: Number of the attempt at it, from 0, for the record.
             metadata: Free JSON data for the record, beside that of the source.
 
         Raises:
@@ -371,9 +376,9 @@ class Episode:
                 failure is in the store's failures, `done` is True and `reward` is None.
         """
         options = _reset_options(task)
-        if self._is_beginning:
+        if self._opening is not None:
             raise ConfigurationError("begin() was called while another begin() of this episode runs: take an episode for each")
-        fields: dict[str, Any] = {"step": step, "group": group, "sample": sample}
+        fields: dict[str, Any] = {"step": step, "group": group, "sample": sample, "attempt": attempt}
         fields = {name: FIELD_CHECKS[name](name, value) for name, value in fields.items()}
         if group is not None and sample is not None:
             fields["name"] = f"{group}-{sample}"
@@ -398,24 +403,28 @@ class Episode:
         env, source, named = self._env, self.source, options or {}
         assert env is not None
         known = {**self._fields, "split": named.get("split") or source.options.split, "index": named.get("task_index")}
-        self._is_beginning, self._is_closed = True, False
-        try:
-            await open_in_attempts(
+        self._is_closed = False
+        self._opening = asyncio.ensure_future(
+            open_in_attempts(
                 lambda: env.areset(seed=seed, options=options),
                 source.open_attempts,
                 store=source.store,
                 redactor=source.redactor,
                 known=known,
             )
+        )
+        try:
+            await self._opening
         except FAILURES as error:
             self._error, self._end = str(error), stop_reason_of(error)
             raise
-        finally:
-            self._is_beginning = False
-        if self._is_closed:
+        except asyncio.CancelledError:
             self._end = "cancelled"
-            await env.aclose()
-            raise ResetNeededError("the episode was closed while begin() opened its session: begin it again")
+            if not self._is_closed:
+                raise
+            raise ResetNeededError("the episode was closed while begin() opened its session: begin it again") from None
+        finally:
+            self._opening = None
 
     async def act(self, message: Any, *, sampled: Sampled | None = None, ended: Ended | None = None) -> Answer:
         """Play a message of the model: run its calls, or give its text to the environment as the answer.
@@ -468,7 +477,8 @@ class Episode:
         An episode that is over already stays as it is, except that one whose `act` was cancelled gets this stop reason.
 
         Args:
-            stop_reason: Why the trainer ends it: "max_turns", "context_overflow", "cancelled", ...
+            stop_reason: Why the trainer ends it: "max_turns", "context_overflow", "cancelled", ... The episode has no reward
+                after "policy_unavailable" (the model's server failed) and "policy_failed".
         """
         if self._played is None or self._env is None or (self.done and not self._is_interrupted):
             return
@@ -492,7 +502,10 @@ class Episode:
 
     async def aclose(self) -> None:
         """Close the session. An episode that still runs is recorded as cancelled, if the model has said anything."""
-        self._is_closed = True
+        self._is_closed, opening = True, self._opening
+        if opening is not None and opening.get_loop() is asyncio.get_running_loop():
+            opening.cancel()
+            await asyncio.wait([opening])
         if self._env is not None:
             running = self._played is not None and (not self.done or self._end == "cancelled")
             await self._env.aclose()
@@ -557,7 +570,7 @@ class Episode:
         ran into a deadline, the model's server failed, or a filter took the model's answer away. Such an episode says nothing
         about the model. Leave it out, or play it again.
         """
-        if self._played is None or self._error is not None:
+        if self._played is None or self._error is not None or self._end in _SPOILED:
             return None
         if any(step.kind == "withheld" and step.stop_reason != "context_overflow" for step in self._played.steps):
             return None

@@ -19,6 +19,9 @@ from openreward_gym.types import Ended, ImageBlock, Json, Message, Sampled, Tool
 
 __all__ = ["OnRewrite", "Segment", "TokenEpisode"]
 
+_PARSED = ("tool_calls", "reasoning_content", "reasoning", "thinking")
+"""The fields beside `content` that the response templates of tokenizers write."""
+
 
 class TokenEpisode(Episode):
     """An episode whose turns are sampled token ids. What was sampled is never rendered or tokenized again.
@@ -204,9 +207,11 @@ class TokenEpisode(Episode):
             message = self.tokenizer.parse_response(ids, prefix=self.prompt_ids, tools=self.tools or None)
         except Exception:  # a parser raises errors of any type about a malformed answer, which is then a text
             return text
-        if not isinstance(message, Mapping):
+        if not isinstance(message, Mapping) or not isinstance(message.get("content") or "", str):
             return text
-        return {**message, "role": "assistant", "content": message.get("content") or ""}
+        # What else a response template makes of a model's words is no field of a message: no error, no reason for its end.
+        parts = {name: message[name] for name in _PARSED if message.get(name)}
+        return {**parts, "role": "assistant", "content": message.get("content") or ""}
 
     def _for_template(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         try:

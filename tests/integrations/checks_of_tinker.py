@@ -215,6 +215,21 @@ async def test_sampler_that_fails_leaves_no_session_open(faulty: FaultServer, to
     assert faulty.machines == set()
 
 
+async def test_a_sample_in_the_place_of_one_whose_sampler_failed_has_a_number(
+    faulty: FaultServer, tokenizer: Any, tmp_path: Path
+) -> None:
+    answers = iter([STEP])
+
+    def once_broken(_: str) -> str:
+        return next(answers, None) or (next(broken, None) and 1 / 0) or STEP  # type: ignore[return-value]
+
+    broken = iter([True])
+    builder = group_of(faulty, tokenizer, tmp_path, 2)
+    await do_group_rollout(builder, Sampler(tokenizer, once_broken), RetryOnFailure(max_retries=1))
+    assert {sample for status, _, sample in records(tmp_path) if status == "truncated"} <= {0, 1, 2}
+    assert len(records(tmp_path)) == len({sample for *_, sample in records(tmp_path)})
+
+
 class Processor:
     """A stand-in of a vision model's processor: three placeholders per image."""
 
@@ -259,6 +274,10 @@ async def test_single_rollout_and_wrong_options(examples: str, tokenizer: Any) -
     await env.aclose()
     with pytest.raises(ConfigurationError, match="group_size"):
         tinker.dataset("weather", model_name="m", group_size=0)
+    for secret in ({"base_url": "http://user:pa55@127.0.0.1:9"}, {"env_overrides": {"KEY": "pa55"}}):
+        with pytest.raises(ConfigurationError, match="the cookbook writes") as raised:
+            tinker.dataset("weather", model_name="m", **secret)
+        assert "pa55" not in str(raised.value)
     with pytest.raises(ConfigurationError, match="output"):
         tinker.dataset("weather", model_name="m", output_dir="runs")  # type: ignore[call-arg]
     with pytest.raises(OpenRewardGymError):

@@ -244,10 +244,26 @@ def test_session_that_dies_is_played_again(
     assert batch.non_tensor_batch["spoiled"].tolist() == [0.0]
     assert batch.non_tensor_batch["stop_reason"].tolist() == ["max_turns"]
     assert batch.batch["response_mask"].sum() > 0
-    assert sorted((rollout.status, rollout.sample) for rollout in RolloutStore(tmp_path / "run")) == [
-        ("error", None),
-        ("truncated", None),
+    assert sorted((rollout.status, rollout.attempt) for rollout in RolloutStore(tmp_path / "run")) == [
+        ("error", 0),
+        ("truncated", 1),
     ]
+
+
+@pytest.mark.parametrize("reason", ["abort", "aborted"])  # of SGLang, of vLLM
+def test_a_request_that_the_engine_aborted_is_no_turn(
+    reason: str, weather: VerlFiles, model: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    class Aborting(ModelServers):
+        async def generate(self, *args: Any, **options: Any) -> Any:
+            output = await super().generate(*args, **options)
+            output.stop_reason = reason
+            return output
+
+    batch = Trainer(weather, model).older(Aborting(tokenizer), 1)
+    assert batch.batch["response_mask"].sum() == 0
+    assert batch.non_tensor_batch["spoiled"].tolist() == [1.0]
+    assert {rollout.stop_reason for rollout in RolloutStore(tmp_path / "run")} == {"policy_unavailable"}
 
 
 @pytest.mark.parametrize("route", ["/create", "/call"])

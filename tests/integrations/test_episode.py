@@ -303,20 +303,20 @@ async def test_a_cancelled_call_ends_the_episode(server_url: str, tmp_path: Path
 
 async def test_no_session_outlives_a_begin_that_was_cancelled_or_closed(server_url: str) -> None:
     episodes, kept = Episodes("echo", base_url=server_url), []
-    for wait_ms in range(0, 30, 3):
+    for wait_ms in range(1, 30, 3):
         cancelled, closed = episodes.episode(), episodes.episode()
         kept += [cancelled, closed]
         try:
             await asyncio.wait_for(cancelled.begin(0), wait_ms / 1000)
-            await cancelled.aclose()
+            await cancelled.end("max_turns")
         except TimeoutError:
-            assert cancelled.reward is None
+            assert (cancelled.done, cancelled.reward, cancelled.stop_reason) == (True, None, "cancelled")
         beginning = asyncio.create_task(closed.begin(0))
         await asyncio.sleep(wait_ms / 1000)
         await closed.aclose()
         (error,) = await asyncio.gather(beginning, return_exceptions=True)
         assert error is None or isinstance(error, OpenRewardGymError)
-        assert closed.done or closed.reward is None
+        assert (closed.done, closed.stop_reason) == (True, "cancelled")
     assert await asyncio.to_thread(eventually, lambda: sessions(server_url) == 0)
     for episode in kept:
         await episode.aclose()
@@ -346,3 +346,15 @@ async def test_fields_of_a_wrong_type_are_refused_before_they_make_the_run_unrea
     await episode.aclose()
     env.close()
     assert [rollout.step for rollout in RolloutStore(tmp_path / "run")] == [3]
+
+
+async def test_no_reward_where_the_trainer_says_that_the_models_server_failed(examples: str) -> None:
+    episode = Episode("weather", base_url=examples)
+    for reason, reward in (("policy_unavailable", None), ("max_turns", 0.0)):
+        await episode.begin(0, attempt=1)
+        await episode.act(LOOK)
+        await episode.end(reason)
+        assert (episode.done, episode.stop_reason, episode.reward) == (True, reason, reward)
+        assert episode.rollout is not None
+        assert episode.rollout.attempt == 1
+    await episode.aclose()

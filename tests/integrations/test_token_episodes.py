@@ -286,6 +286,20 @@ async def test_answers_are_read_by_the_tokenizers_own_template(server_url: str) 
     await episode.aclose()
 
 
+@pytest.mark.parametrize(
+    "parsed", [{"content": 7}, {"content": {"a": 1}}, {"content": ["a"]}, {"error": "boom"}, {"tool_calls": [None]}]
+)
+async def test_whatever_is_parsed_out_of_a_turn_is_the_models_own(parsed: dict[str, Any], server_url: str) -> None:
+    episode = opened(server_url, on_message="nudge")
+    episode.tokenizer.response_template, episode.tokenizer.parse_response = {"type": "object"}, lambda *_, **__: parsed
+    await episode.begin(0)
+    prompt, sampled = episode.prompt_ids, ids_of(episode.tokenizer, f"call:7{END}")
+    answer = await episode.act_tokens(sampled)
+    assert (answer.done, answer.messages[0].origin, episode.error) == (False, "client", None)
+    assert episode.prompt_ids[: len(prompt) + len(sampled)] == prompt + sampled
+    await episode.aclose()
+
+
 def vision_processor() -> Any:
     template = VISION.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>")
     return LlavaProcessor(

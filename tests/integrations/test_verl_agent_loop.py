@@ -61,7 +61,11 @@ def test_wrong_options(examples: str, tmp_path: Path) -> None:
         verl.prepare("weather", tmp_path, base_url=examples, output=RolloutStore(tmp_path / "run"))
     with pytest.raises(ConfigurationError, match="attempts"):
         verl.prepare("weather", tmp_path, base_url=examples, attempts=0)
-    assert not list(tmp_path.glob("*.parquet"))
+    for secret in ({"base_url": examples.replace("://", "://user:pa55@")}, {"env_overrides": {"KEY": "pa55"}}):
+        with pytest.raises(ConfigurationError, match=r"agent_loops\.yaml") as raised:
+            verl.prepare("weather", tmp_path, **{"base_url": examples, **secret})  # type: ignore[arg-type]
+        assert "pa55" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_of_a_prompt_are_left_to_the_session() -> None:

@@ -6,7 +6,7 @@ import functools
 import io
 import itertools
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,9 +84,9 @@ class EpisodeEnv(Env):
             ConfigurationError, TransportError, ServerError, SessionLostError: As `Episode.begin`.
         """
         builder = self.builder
-        self.sample = builder.take_number()
+        self.sample, attempt = builder.take_number()
         try:
-            await self.episode.begin(builder.task, step=builder.step, group=builder.group, sample=self.sample)
+            await self.episode.begin(builder.task, step=builder.step, group=builder.group, sample=self.sample, attempt=attempt)
         except OpenRewardGymError:
             builder.return_number(self.sample)
             raise
@@ -100,8 +100,7 @@ class EpisodeEnv(Env):
         """
         answer = await self.episode.act_tokens(action, ended=(extra or {}).get("stop_reason"))
         if self.episode.done and self.episode.reward is None:
-            if self.sample is not None:
-                self.builder.return_number(self.sample)
+            self.builder.return_number(self.sample)
             raise SessionLostError(
                 f"the episode of task {self.builder.group} was lost: {answer.error or self.episode.stop_reason}"
             )
@@ -173,13 +172,14 @@ class EpisodeGroupBuilder(EnvGroupBuilder):
     group: str = ""
     _envs: list[EpisodeEnv] = field(init=False, default_factory=list, repr=False, compare=False)
     _numbers: deque[int] = field(init=False, default_factory=deque, repr=False, compare=False)
+    _attempts: Counter[int] = field(init=False, default_factory=Counter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.group = self.group or str(self.task.index if self.task.index is not None else self.task.id)
         self._reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_envs": [], "_numbers": deque()}
+        return {**vars(self), "_envs": [], "_numbers": deque(), "_attempts": Counter()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
@@ -187,7 +187,7 @@ class EpisodeGroupBuilder(EnvGroupBuilder):
 
     def _reset(self) -> None:
         self._envs = []
-        self._numbers = deque(range(self.group_size))
+        self._numbers, self._attempts = deque(range(self.group_size)), Counter()
 
     async def make_envs(self) -> Sequence[EpisodeEnv]:
         """Return the group's environments. A session is opened when an environment is first observed."""
@@ -217,9 +217,11 @@ class EpisodeGroupBuilder(EnvGroupBuilder):
         """Return the environment's name, by which the cookbook's logs are grouped."""
         return [self.episodes.name]
 
-    def take_number(self) -> int | None:
-        """Return the number of the next sample: a free one of the group. None if all are taken."""
-        return self._numbers.popleft() if self._numbers else None
+    def take_number(self) -> tuple[int, int]:
+        """Return the number of the next sample, and that of the attempt at it: a free number of the group, or a further one."""
+        number = self._numbers.popleft() if self._numbers else max(self.group_size - 1, *self._attempts) + 1
+        self._attempts[number] += 1
+        return number, self._attempts[number] - 1
 
     def return_number(self, number: int | None) -> None:
         """Free the number of a sample that failed, for the sample that replaces it."""

@@ -15,6 +15,7 @@ from tinker_cookbook.rl.types import RLDataset, RLDatasetBuilder
 from openreward_gym.checks import integer
 from openreward_gym.integrations.episode import EpisodeOptions, Episodes
 from openreward_gym.integrations.tinker.environment import EpisodeGroupBuilder
+from openreward_gym.integrations.written_options import refuse_secrets
 from openreward_gym.types import Json, Task
 
 
@@ -92,6 +93,10 @@ class EpisodeDatasetBuilder(RLDatasetBuilder):
     chat_template_kwargs: dict[str, Any] = chz.field(default_factory=dict, doc="Further arguments of the chat template.")
     options: dict[str, Any] = chz.field(default_factory=dict, doc="Options of `Episodes`: base_url, output, split, ...")
 
+    @chz.validate  # type: ignore[untyped-decorator]
+    def _without_secrets(self) -> None:
+        refuse_secrets(self.options, "the cookbook writes its configuration to files and logs")
+
     async def __call__(self) -> tuple[EpisodeDataset, EpisodeDataset | None]:
         """Count the tasks, and return the dataset of the training and that of the evaluation, if there is one."""
         episodes = Episodes(self.environment, **self.options)
@@ -147,7 +152,7 @@ def dataset(
         **options: Options of `Episodes`: `base_url`, `output`, `split`, `max_steps`, ...
 
     Raises:
-        ConfigurationError: An option is unknown or has a wrong value.
+        ConfigurationError: An option is unknown, has a wrong value, or may hold secrets.
 
     Example:
         >>> builder = dataset("weather", model_name="Qwen/Qwen3-8B", base_url="http://127.0.0.1:8080", group_size=4)

@@ -11,9 +11,8 @@ from typing import Any
 
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.integrations.episode import Episode, Episodes
-from openreward_gym.options import EnvOptions
+from openreward_gym.integrations.written_options import refuse_secrets
 from openreward_gym.types import Json
-from openreward_gym.urls import hide_credentials
 
 _NOT_JSON = "an option of a task has to be plain JSON, because verifiers sends and records it"
 
@@ -83,14 +82,7 @@ def source_options(
     """
     if not environment:
         raise ConfigurationError("environment is not set: name the environment to play (--env.taskset.environment weather)")
-    if base_url is not None and hide_credentials(base_url) != base_url:
-        raise ConfigurationError(
-            f"base_url {hide_credentials(base_url)!r} has credentials, which verifiers would record: "
-            "leave base_url out and set OPENREWARD_URL"
-        )
-    secret = [name for name, one in EnvOptions.declarations().items() if not one.repr and name != "base_url" and name in options]
-    if secret:
-        raise ConfigurationError(f"{secret[0]} cannot be an option here: it may hold secrets, and verifiers records its tasks")
+    refuse_secrets({"base_url": base_url, **options}, "verifiers sends and records the options of its tasks")
     chosen = {"environment": environment, "base_url": base_url, "split": split, "output": output, **options}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:

@@ -25,6 +25,7 @@ from openreward_gym.types import Json, Task
 
 # An embedding may have more ids than the tokenizer: those that the engine sampled are taken as they are.
 _ANY_ID = 2**31
+_ABORTED = ("abort", "aborted")  # the names of SGLang and of the other engines
 _LIMITS = ("max_turns", "max_steps", "length", "context_overflow")
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class EpisodeAgentLoop(AgentLoopBase):
         for attempt in range(1, self.attempts + 1):
             sample = _Sample(self, sampling_params, _request_id(priority, self.rollout_config))
             try:
-                await sample.play(fields)
+                await sample.play(fields, attempt - 1)
             except (ConfigurationError, PolicyError):
                 raise
             except OpenRewardGymError as error:
@@ -139,13 +140,13 @@ class _Sample:
         self.routed_experts: dict[int, Any] = {}
         self.num_turns = 1  # the prompt
 
-    async def play(self, fields: Mapping[str, Any]) -> None:
+    async def play(self, fields: Mapping[str, Any], attempt: int) -> None:
         """Play the episode to its end. Raises the failure if infrastructure spoils it."""
         episode = self.episode
         task, group = _row(fields)
         step, sample = _integer(fields.get("global_steps")), _integer(fields.get("session_id"))
         try:
-            await episode.begin(task, step=step, group=group, sample=sample)
+            await episode.begin(task, step=step, group=group, sample=sample, attempt=attempt)
             await self._check_prompt(group)
             while not episode.done:
                 room = self._room()
@@ -193,7 +194,7 @@ class _Sample:
         sampled = time.perf_counter()
         self.metrics.generate_sequences += sampled - began
         self._note(output)
-        if not output.token_ids or output.stop_reason == "aborted":
+        if not output.token_ids or output.stop_reason in _ABORTED:
             await episode.end("policy_unavailable")
             raise SessionLostError(f"the model server ended a request without an answer ({output.stop_reason or 'no tokens'})")
         answer = await episode.act_tokens(output.token_ids, output.log_probs)

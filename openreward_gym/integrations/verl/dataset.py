@@ -12,6 +12,7 @@ from openreward_gym import jsonio
 from openreward_gym.checks import integer
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.integrations.episode import EpisodeOptions, Episodes
+from openreward_gym.integrations.written_options import refuse_secrets
 from openreward_gym.types import Json
 
 AGENT_LOOP = "openreward_gym.integrations.verl.EpisodeAgentLoop"
@@ -79,7 +80,7 @@ def prepare(
             `agent_loops.yaml`, from which verl's workers read them.
 
     Raises:
-        ConfigurationError: An option is wrong, or cannot be written as JSON.
+        ConfigurationError: An option is wrong, cannot be written as JSON, or may hold secrets.
         TransportError, ServerError, SessionLostError: As `Episodes.rows`.
 
     Example:
@@ -90,6 +91,7 @@ def prepare(
         ...     files.train.name, files.agent_loops.name
         ('train.parquet', 'agent_loops.yaml')
     """
+    refuse_secrets(options, "they are written to agent_loops.yaml")
     written = {"environment": environment, **_as_data(options)}
     loop: dict[str, Json] = {
         "name": agent_name,
