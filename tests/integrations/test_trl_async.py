@@ -108,9 +108,10 @@ def test_the_reward_rises_while_episodes_are_played(url: str, tiny: Any, tmp_pat
     rollouts = [rollout for rollout in RolloutStore(tmp_path / "run") if rollout.status != "cancelled"]
     assert {rollout.step for rollout in rollouts} <= set(range(37))
     assert rise_of(rewards_by_step(rollouts)).p_value < 0.001
+    run = trainer.rollout_worker.run
     groups = {rollout.group for rollout in rollouts}
-    assert {rollout.sample for rollout in rollouts if rollout.group == "0"} == set(range(16))
-    assert groups >= {str(number) for number in range(30)}
+    assert {rollout.sample for rollout in rollouts if rollout.group == f"0@{run}"} == set(range(16))
+    assert groups >= {f"{number}@{run}" for number in range(30)}
     assert all(turn.sampled and turn.sampled.token_ids for turn in rollouts[0].messages if turn.role == "assistant")
 
 
@@ -184,10 +185,11 @@ def test_samples_have_the_sampled_ids_and_rewards(url: str, tiny: Any, tmp_path:
         assert set(sample.old_log_probs[~mask]) == {0.0}
         assert [message["role"] for message in sample.completion][:3] == ["assistant", "tool", "assistant"]
         assert (sample.model_version, sample.advantage) == (1, 0.0)
+    assert {rollout.step for rollout in RolloutStore(tmp_path / "run")} == {0}
     # Seattle is cold, and the other cities are not asked for.
     recorded = {rollout.group: rollout for rollout in RolloutStore(tmp_path / "run") if rollout.status == "completed"}
     for sample in samples:
-        assert sample.metrics["reward"] == recorded[str(sample.group_id)].reward
+        assert sample.metrics["reward"] == recorded[f"{sample.group_id}@{worker.run}"].reward
     assert {rollout.task.index for rollout in recorded.values() if rollout.reward == 1.0} <= {0}
     metrics = [worker.metrics_queue.get_nowait() for _ in range(worker.metrics_queue.qsize())]
     assert all(entry["rollout/spoiled_total"] == 0.0 for entry in metrics if "rollout/spoiled_total" in entry)
@@ -212,6 +214,28 @@ def test_a_dead_environment_has_no_reward_and_ends_the_training(tiny: Any, tmp_p
     assert len(list(RolloutStore(tmp_path / "run").failures())) >= 6
 
 
+def test_a_resumed_training_records_its_own_steps(url: str, tiny: Any, tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from openreward_gym.integrations.trl import async_grpo
+
+    _, tokenizer, folder = tiny
+    groups = set()
+    for first in (0, 100):
+        with Scripted(tokenizer, lambda _: "a<|im_end|>").server as vllm:
+            args = arguments(vllm.url, tmp_path / "out", num_generations=2, per_device_train_batch_size=2)
+            keywords = async_grpo("bandit", model=folder, args=args, limit=1, base_url=url, output=tmp_path / "run")
+            keywords["callbacks"][0].on_train_begin(args, SimpleNamespace(global_step=first), None)
+            worker = keywords["rollout_worker"]
+            worker.update_model_version(1)
+            worker.start()
+            worker.rollout_buffer.get(timeout=30)
+            worker.stop()
+            groups.add(f"0@{worker.run}")
+    assert {rollout.step for rollout in RolloutStore(tmp_path / "run")} == {0, 100}
+    assert len(groups & {rollout.group for rollout in RolloutStore(tmp_path / "run")}) == 2
+
+
 class PlainFaultServer(FaultServer):
     """A fault server whose prompt a chat template can show."""
 
@@ -230,7 +254,7 @@ def test_a_lost_session_gives_no_sample(tiny: Any, tmp_path: Path) -> None:
     (spoiled,) = [rollout for rollout in RolloutStore(tmp_path / "run") if rollout.error]
     assert (spoiled.reward, spoiled.stop_reason) == (None, "session_lost")
     # The advantage of the other one of its group is that of a group of one.
-    (other,) = [sample for sample in samples if str(sample.group_id) == spoiled.group]
+    (other,) = [sample for sample in samples if f"{sample.group_id}@{worker.run}" == spoiled.group]
     assert other.advantage == 0.0
 
 

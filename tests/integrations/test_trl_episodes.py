@@ -302,6 +302,17 @@ def test_tasks_with_other_tools_are_environments_of_their_own() -> None:
         assert trainer.score(environment, rolled) == 1.0
 
 
+def test_task_with_other_tools_than_the_model_is_shown_ends_the_training() -> None:
+    """The dataset of another call, whose tasks were grouped apart, has the names of the first."""
+    with served(HERE / "tools_by_task.py") as url:
+        trainer = Trainer("bytask", url, tasks=[0])
+        environment = trainer.environment()
+        rolled = roll_out(environment, {**trainer.groups[0].rows[0], "task_index": 1}, [[("first", {"city": "Lima"})], "Done."])
+        assert rolled[1][1]["content"] == ""
+        with pytest.raises(ConfigurationError, match=r"task 1 of 'bytask' has other tools or schemas \(first, second\)"):
+            trainer.score(environment, rolled)
+
+
 def examples_of(trainer: Trainer) -> list[dict[str, Any]]:
     return examples(trainer.groups)
 
@@ -349,7 +360,7 @@ def test_functions_of_the_user_have_no_say_about_spoiled_episodes(examples: str)
         assert function.__name__ == "brevity"
         assert function(**columns) == [0.5, None]
         assert good.returns(**columns) == [0.0, None]
-    with pytest.raises(ConfigurationError, match="reward model"):
+    with pytest.raises(ConfigurationError, match="call a reward model from a function"):
         guarded("some/model", good.returns)
 
 

@@ -87,8 +87,9 @@ def trainer_of(keywords: dict[str, Any], output: Path, **settings: Any) -> Any:
         "max_completion_length": 512,
         "max_steps": 2,
         "logging_steps": 1,
+        "save_strategy": "no",
     }
-    config = GRPOConfig(str(output), use_cpu=True, bf16=False, report_to=[], save_strategy="no", **{**own, **settings})
+    config = GRPOConfig(str(output), use_cpu=True, bf16=False, report_to=[], **{**own, **settings})
     return GRPOTrainer(network, args=config, processing_class=tokenizer, **keywords)
 
 
@@ -362,9 +363,56 @@ def test_another_split_evaluates(server_url: str, tmp_path: Path) -> None:
     metrics = scripted(trainer, lambda number, text: "Done.").evaluate()
     assert metrics["eval_reward"] == 0.0
     played = list(RolloutStore(tmp_path / "run"))
-    assert {(rollout.environment.split, rollout.task.index, rollout.group) for rollout in played} == {
-        ("test", 1, "echo:test/1/0")
+    assert {(rollout.environment.split, rollout.task.index, group_of(rollout)) for rollout in played} == {
+        ("test", 1, "eval/echo:test/1/0")
     }
+
+
+def group_of(rollout: Any) -> str:
+    """Return the group of a rollout without the mark of its training."""
+    return str(rollout.group).rpartition("@")[0]
+
+
+def test_evaluation_and_a_resumed_training_have_groups_of_their_own(server_url: str, tmp_path: Path) -> None:
+    """Tasks are the same in training and in evaluation, and the second training plays a step of the first again."""
+    settings: dict[str, Any] = {
+        "max_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "num_generations_eval": 3,
+        "per_device_eval_batch_size": 3,
+    }
+    for checkpoint in (None, str(tmp_path / "checkpoint-1")):
+        keywords = trl.grpo("echo", base_url=server_url, output=tmp_path / "run", tasks=[0])
+        trainer = trainer_of({**keywords, "eval_dataset": keywords["train_dataset"]}, tmp_path, **settings)
+        scripted(trainer, lambda number, text: "Done.").train(resume_from_checkpoint=checkpoint)
+    members: dict[str, list[Any]] = {}
+    for rollout in RolloutStore(tmp_path / "run"):
+        assert (rollout.metadata or {})["phase"] == ("eval" if str(rollout.group).startswith("eval/") else "train")
+        members.setdefault(str(rollout.group), []).append(rollout)
+    samples = {(group, one.step): sorted(each.sample for each in of) for group, of in members.items() for one in of}
+    assert sorted((group.rpartition("@")[0], step, *of) for (group, step), of in samples.items()) == [
+        ("echo/0/0", 0, 0, 1),
+        *[("echo/0/1", 1, 0, 1)] * 2,
+        ("eval/echo/0/1", 1, 0, 1, 2),
+        *[("eval/echo/0/2", 2, 0, 1, 2)] * 2,
+    ]
+
+
+def test_sessions_of_an_interrupted_training_are_closed_when_the_next_begins(tmp_path: Path) -> None:
+    def interrupt(number: int, text: str) -> str:
+        raise KeyboardInterrupt
+
+    with running() as server:
+        keywords = trl.grpo("fault", base_url=server.url, output=tmp_path / "run", limit=1)
+        trainer = scripted(trainer_of(keywords, tmp_path, max_steps=1), interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        scripted(trainer, lambda number, text: "Done.").train()
+        assert server.sessions == set()
+    assert len(list(RolloutStore(tmp_path / "run"))) == 2
 
 
 def test_keywords_can_be_pickled(examples: str, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class TrlEnvironment:
     def __init__(self, source: PlaySource, tools: Sequence[Mapping[str, Any]], state: TrainingState) -> None:
         self._source = source
         self._state = state
+        self._tools = tools
         self._play: Play | None = None
         definitions = {tool["function"]["name"]: tool for tool in tools}
         for name, attribute in attribute_names(definitions).items():
@@ -61,7 +62,7 @@ class TrlEnvironment:
 
     def reset(self, task_index: int, split: str | None = None, prompt: Any = None, **row: Any) -> str | None:
         """Begin an episode of a task, without waiting for its session. TRL's example has the prompt already."""
-        self._play = Play(self._source, self._state, task_index, split)
+        self._play = Play(self._source, self._state, task_index, split, self._tools)
         content = prompt[-1].get("content") if prompt else None
         return EpisodeText("", self._play) if isinstance(content, str) else None
 

@@ -56,11 +56,20 @@ class Play:
         state: What the trainer tells.
         task: Index of the task.
         split: Split of the task. None takes that of the source.
+        tools: The tools that the model is shown, in OpenAI's format. None if they are those of the task.
     """
 
-    def __init__(self, source: PlaySource, state: TrainingState, task: int, split: str | None = None) -> None:
+    def __init__(
+        self,
+        source: PlaySource,
+        state: TrainingState,
+        task: int,
+        split: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
         self._source = source
         self._state = state
+        self._tools = tools
         self._episode = Episode(source)
         self._calls: list[Call] = []
         self._mistake: OpenRewardGymError | None = None
@@ -69,7 +78,9 @@ class Play:
         source.unscored.add(self)
         is_own = split is None or split == source.options.split
         step, group, sample = state.place(source.name if is_own else f"{source.name}:{split}", task)
-        begin = self._episode.begin(task if split is None else Task(split, task), step=step, group=group, sample=sample)
+        self._fields: dict[str, Any] = {"step": step, "group": group, "sample": sample}
+        self._fields["metadata"] = {"phase": "eval" if state.is_evaluating else "train"}
+        begin = self._begin(task if split is None else Task(split, task))
         self._begun = asyncio.run_coroutine_threadsafe(begin, loop.background_loop())
 
     def __repr__(self) -> str:
@@ -104,6 +115,18 @@ class Play:
                 call = Call(name, self._shown(name, blocks), answer.messages, ended=answer.done)
         self._calls.append(call)
         return call.content
+
+    async def _begin(self, task: int | Task) -> None:
+        await self._episode.begin(task, **self._fields)
+        own = self._episode.tools
+        if self._tools is not None and _interface(own) != _interface(self._tools):
+            await self._episode.aclose()
+            shown, found = (", ".join(sorted(_interface(tools))) or "none" for tools in (self._tools, own))
+            raise ConfigurationError(
+                f"task {task.index if isinstance(task, Task) else task} of {self._source.name!r} has other tools or schemas "
+                f"({found[:200]}) than those that the trainer shows to the model ({shown[:200]}). Tools are shown by "
+                "environment: give tasks with other tools to a grpo() of their own"
+            )
 
     async def _is_open(self) -> bool:
         try:
@@ -209,6 +232,11 @@ class Play:
         self._source.unscored.discard(self)
         if await self._is_open():
             await self._episode.aclose()
+
+
+def _interface(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the schemas of tools by their names."""
+    return {tool["function"]["name"]: tool["function"].get("parameters") for tool in tools}
 
 
 def pillow_image(block: ImageBlock) -> Any:

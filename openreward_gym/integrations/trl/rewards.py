@@ -145,8 +145,8 @@ def guarded(function: Any, returns: EpisodeReturn) -> Guarded:
     """
     if not callable(function) or isinstance(function, type) or hasattr(function, "forward"):
         raise ConfigurationError(
-            f"reward_funcs of grpo() are functions, not {function!r}: add a reward model to the trainer's own list, "
-            "reward_funcs=[*keywords['reward_funcs'], model]"
+            f"reward_funcs of grpo() are functions, not {function!r}: call a reward model from a function of yours. "
+            "In the trainer's own list, it would reward episodes that infrastructure spoiled"
         )
     plain: Any = function
     while isinstance(plain, partial):

@@ -19,6 +19,7 @@ import random
 import statistics
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,21 @@ def async_grpo(
         # The trainer counts epochs by it; the prompts come from the sessions.
         "train_dataset": Dataset.from_list(rows),
         "rollout_worker": worker,
+        "callbacks": [_first_step_callback(worker)],
     }
+
+
+def _first_step_callback(worker: RolloutWorker) -> Any:
+    """Return a `TrainerCallback` that tells the worker the step at which training begins: a resumed one does not begin with 0."""
+    from transformers import TrainerCallback
+
+    class FirstStepCallback(TrainerCallback):
+        """Tells the step before the trainer starts the worker."""
+
+        def on_train_begin(self, args: Any, trainer_state: Any, control: Any, **parts: Any) -> None:
+            worker.first_step = trainer_state.global_step
+
+    return FirstStepCallback()
 
 
 def sampling_of(args: AsyncGRPOConfig) -> dict[str, Any]:
@@ -122,8 +137,8 @@ class PlayedEpisode:
 class RolloutWorker:
     """A rollout worker of `AsyncGRPOTrainer`: it plays groups of episodes in a thread, and queues their samples.
 
-    Every episode is recorded with the training step whose weights its group began with, the number of its group, and its number
-    in it. An
+    Every episode is recorded with the training step whose weights its group began with, its group, and its number in it. A group
+    is named by its number and a mark of the worker, so that a training that is resumed adds groups of its own to a run. An
     episode that infrastructure spoiled gives no sample, and the advantages of its group are computed without it.
 
     Args:
@@ -134,6 +149,10 @@ class RolloutWorker:
         limit: Largest number of tasks per source.
         failed_groups: Number of groups in a row without a single reward after which the worker fails, and training with it.
         sampling_attempts: Number of attempts per request to the vLLM server, after which the worker fails.
+
+    Attributes:
+        first_step: Step at which the training begins. `async_grpo` has a callback that sets it.
+        run: Mark of the worker in the names of groups.
 
     Raises:
         ConfigurationError, TransportError, ServerError: The number of tasks of a source cannot be read.
@@ -163,6 +182,8 @@ class RolloutWorker:
         most = None if limit is None else integer(1)("limit", limit)
         self.tasks: list[tuple[Episodes, int]] = [(source, index) for source, count in counts for index in range(count)[:most]]
         self.sampling_attempts = integer(1)("sampling_attempts", sampling_attempts)
+        self.first_step = 0
+        self.run = uuid.uuid4().hex[:8]
         self._model = model
         self._tokenizer = tokenizer
         self._args = args
@@ -247,12 +268,12 @@ class RolloutWorker:
                     while self._in_flight + self.rollout_buffer.qsize() + args.num_generations > ahead:  # noqa: ASYNC110
                         await asyncio.sleep(POLL_S)
                     version, played = self._version, []
-                    step = max(0, version - 1) * args.weight_sync_steps
+                    step = self.first_step + max(0, version - 1) * args.weight_sync_steps
                     for sample in range(args.num_generations):
                         await slots.acquire()
                         self._in_flight += 1
                         episode = TokenEpisode(source, tokenizer=self._tokenizer, chat_template_kwargs=args.chat_template_kwargs)
-                        fields = {"step": step, "group": str(number), "sample": sample}
+                        fields = {"step": step, "group": f"{number}@{self.run}", "sample": sample}
                         played.append(group.create_task(self._play(episode, index, fields, server, context, slots)))
                     group.create_task(self._score(number, source.name, version, played))
         finally:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
+import uuid
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +26,8 @@ class TrainingState:
     Attributes:
         end_token_ids: Ids that end a turn of the model: end of sequence, and padding. None before the trainer was made.
         generation_prompt_ids: Ids with which the chat template opens a turn of the model; empty where they are not known.
-        num_generations: Number of rollouts of a task that are compared.
+        run: Mark of this training in the names of groups. A training that is resumed plays some steps again.
+        num_generations, num_generations_eval: Number of rollouts of a task that are compared, in training and in evaluation.
         process, processes: Number of this process among those that train, and how many they are.
         shows_images: Whether the model is given the images of tools.
         model, sampling: Run info for the records.
@@ -38,7 +42,9 @@ class TrainingState:
     def __init__(self) -> None:
         self.end_token_ids: frozenset[int] | None = None
         self.generation_prompt_ids: tuple[int, ...] = ()
+        self.run = ""
         self.num_generations: int | None = None
+        self.num_generations_eval: int | None = None
         self.process, self.processes = 0, 1
         self.shows_images = False
         self.model: dict[str, Any] | None = None
@@ -46,15 +52,23 @@ class TrainingState:
         self.is_copy = False
         self._step = 0
         self._step_file: Path | None = None
+        self._remove_folder: weakref.finalize[Any, TrainingState] | None = None
+        self._model: weakref.ref[Any] | None = None
         # Of each task, the step in which its last group began, that group's number in the step, and the rollouts it has.
         self._groups: dict[tuple[str, int], tuple[int, int, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_groups": {}}
+        return {**vars(self), "_groups": {}, "_model": None, "_remove_folder": None}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         # AsyncGRPOTrainer's worker takes only text.
         vars(self).update(state, is_copy=True, shows_images=False)
+
+    @property
+    def is_evaluating(self) -> bool:
+        """Whether the trainer evaluates: `GRPOTrainer` tells it by the mode of its model."""
+        model = None if self._model is None else self._model()
+        return model is not None and not model.training
 
     @property
     def step(self) -> int:
@@ -75,16 +89,17 @@ class TrainingState:
     def share_step(self) -> None:
         """Write the step to a file from now on, which copies of this object read."""
         if self._step_file is None:
-            self._step_file = Path(tempfile.mkdtemp(prefix="openreward-gym-")) / "step"
+            folder = tempfile.mkdtemp(prefix="openreward-gym-")
+            # A training that is interrupted calls no callback.
+            self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._step_file = Path(folder) / "step"
             self.set_step(self._step)
 
     def unshare_step(self) -> None:
         """Remove the file of the step."""
-        if self._step_file is not None and not self.is_copy:
-            with contextlib.suppress(OSError):
-                self._step_file.unlink(missing_ok=True)
-                self._step_file.parent.rmdir()
-            self._step_file = None
+        if self._remove_folder is not None:
+            self._remove_folder()
+            self._remove_folder = self._step_file = None
 
     def place(self, environment: str, task: int) -> tuple[int, str, int]:
         """Return the step, the group and the number in the group of the next rollout of a task.
@@ -93,14 +108,24 @@ class TrainingState:
         there a group is full when it has `num_generations` rollouts. Where several processes train, each numbers its own part.
         """
         step = self.step
+        size = self.num_generations
+        if self.is_evaluating:
+            environment, size = f"eval/{environment}", self.num_generations_eval
         begun, number, count = self._groups.get((environment, task), (step, 1, 0))
-        is_full = self.num_generations is not None and count >= self.num_generations
+        is_full = size is not None and count >= size
         if is_full or (begun != step and not self.is_copy):
             begun, number, count = step, number + 1 if begun == step else 1, 0
         self._groups[environment, task] = begun, number, count + 1
         # AsyncGRPOTrainer has one worker.
         sample = count if self.is_copy else count * self.processes + self.process
-        return step, f"{environment}/{task}/{begun}" + (f"-{number}" if number > 1 else ""), sample
+        group = f"{environment}/{task}/{begun}" + (f"-{number}" if number > 1 else "") + (f"@{self.run}" if self.run else "")
+        return step, group, sample
+
+    def begin_run(self) -> None:
+        """Take a new mark for the names of groups, the same in all processes that train."""
+        from accelerate.utils import broadcast_object_list
+
+        self.run = broadcast_object_list([uuid.uuid4().hex[:8]])[0]
 
     def check(self) -> None:
         """Raise ConfigurationError if no trainer has told its end tokens."""
@@ -120,6 +145,8 @@ class TrainingState:
         options = getattr(args, "chat_template_kwargs", None) or {}
         self.generation_prompt_ids = generation_prompt_ids(tokenizer, {**options, "chat_template": template})
         self.num_generations = getattr(args, "num_generations", None)
+        self.num_generations_eval = getattr(args, "num_generations_eval", None) or self.num_generations
+        self._model = weakref.ref(model) if hasattr(model, "training") else None
         self.process, self.processes = getattr(args, "process_index", 0), getattr(args, "world_size", 1)
         self.shows_images = getattr(processing_class, "image_processor", None) is not None
         name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
@@ -157,8 +184,13 @@ def callback_for(state: TrainingState, sources: Iterable[Episodes]) -> Any:
 
         def on_init_end(self, args: Any, trainer_state: Any, control: Any, **parts: Any) -> None:
             state.read_trainer(args, parts.get("model"), parts.get("processing_class"))
+            state.begin_run()
 
         def on_train_begin(self, args: Any, trainer_state: Any, control: Any, **parts: Any) -> None:
+            # Of a training that was interrupted, rollouts are left that nobody will score.
+            for source in sources:
+                source.close()
+            state.begin_run()
             state.share_step()
             state.set_step(trainer_state.global_step)
 
