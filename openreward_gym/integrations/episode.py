@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, Unpack
 
 from openreward_gym.chat import to_openai
-from openreward_gym.checks import integer, names
+from openreward_gym.checks import integer, names, writable_folder
 from openreward_gym.collect.retries import BUDGETS, RetryTracker, failure_kind, is_deterministic
 from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
@@ -143,7 +143,8 @@ class Episodes:
             {"environment": environment, "base_url": base_url, "transport": transport, **options}, Episodes
         )
         self.open_attempts: int = integer(1)("open_attempts", open_attempts)
-        self._output = output
+        is_path = output is not None and not isinstance(output, RolloutStore)
+        self._output = writable_folder("output", output) if is_path else output
         self.record: dict[str, Any] = {"model": model, "sampling": sampling, "metadata": metadata}
         self._redaction: dict[str, Any] = {
             "redact": names("redact", redact) or (),

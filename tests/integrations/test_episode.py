@@ -281,3 +281,13 @@ async def test_fields_of_a_wrong_type_are_refused_before_they_make_the_run_unrea
     await episode.aclose()
     env.close()
     assert [rollout.step for rollout in RolloutStore(tmp_path / "run")] == [3]
+
+
+async def test_output_that_cannot_be_a_folder_is_refused_before_an_episode(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for output in (file, file / "run", str(file), "", "a\0b", 5):
+        with pytest.raises(ConfigurationError, match="output"):
+            Episodes("weather", output=output)  # type: ignore[arg-type]
+    assert Episodes("weather", output=tmp_path / "new" / "run").store is not None
+    assert not (tmp_path / "new").exists()

@@ -157,6 +157,14 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         skyrl.main([])
 
 
+def test_the_command_prints_a_mistake_without_a_traceback() -> None:
+    words = [sys.executable, "-m", "openreward_gym.integrations.skyrl", "openreward.output"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "'openreward.output' has no value" in done.stderr
+
+
 def test_server_that_opens_no_session_for_the_rows() -> None:
     with running() as server:
         url = server.url
