@@ -242,6 +242,137 @@ async def tinker(url: str, output: str) -> Play:
     return in_turns(episode, object)
 
 
+async def verl(url: str, output: str) -> Play:
+    """The agent loop, made for every sample as verl's workers make it, with scripted tokens."""
+    _helpers("tests/export", "tests/servers")
+    from pathlib import Path
+
+    from hydra import compose, initialize_config_dir
+    from tiny_tokenizer import CHATML, tiny_tokenizer
+    from verl import trainer
+    from verl.experimental.agent_loop.agent_loop import DictConfigWrap
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+    from verl.workers.rollout.replica import TokenOutput
+
+    from openreward_gym.integrations.verl import EpisodeAgentLoop
+
+    tokenizer = tiny_tokenizer(CHATML, eos_token="<|im_end|>", pad_token="<|pad|>")
+    turns = [tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False) for text in (CALL, ANSWER)]
+    overrides = ["data.max_prompt_length=2048", "data.max_response_length=1024", "actor_rollout_ref.rollout.name=vllm"]
+    with initialize_config_dir(str(Path(trainer.__file__).parent / "config"), version_base=None):
+        config = compose("ppo_trainer", overrides=overrides)
+
+    class Servers:
+        async def generate(self, *, request_id: str, prompt_ids: list[int], **_: Any) -> Any:
+            said = tokenizer.decode(prompt_ids).count("<tool_call>")
+            ids = turns[said]
+            return TokenOutput(token_ids=ids, log_probs=[-0.5] * len(ids), stop_reason="completed")
+
+    servers = Servers()
+
+    async def episode(_: Any) -> float | None:
+        agent_loop = EpisodeAgentLoop(
+            DictConfigWrap(config),
+            servers,
+            tokenizer,
+            None,
+            RLHFDataset,
+            DictConfigWrap(config.data),
+            episodes={"environment": "weather", "base_url": url},
+        )
+        (sequence,) = await agent_loop.run({}, session_id=0, extra_info={"split": "train", "task_index": 0})
+        return float(sequence.reward_score)
+
+    return in_turns(episode, object)
+
+
+async def openenv(url: str, output: str) -> Play:
+    """OpenEnv's client over its WebSocket; the server of the integration is in a thread of this process."""
+    import threading
+
+    import uvicorn
+    from openenv.core import GenericEnvClient
+
+    from openreward_gym.integrations import openenv
+
+    app = await asyncio.to_thread(openenv.app, "weather", base_url=url)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+
+    async def episode(_: Any) -> float | None:
+        async with GenericEnvClient(base_url=f"http://127.0.0.1:{port}") as env:
+            await env.reset(split="train", index=0)
+            await env.step({"type": "message", "message": CALL})
+            result = await env.step({"type": "message", "message": ANSWER})
+            return None if result.reward is None else float(result.reward)
+
+    return in_turns(episode, object)
+
+
+async def nemo_gym(url: str, output: str) -> Play:
+    """Rows that NeMo Gym's agent and resources server play, in a process whose CPU is counted; the model is a stand-in here."""
+    _helpers("tests/servers")
+    import contextlib
+
+    import httpx
+    import psutil
+    from launch import free_port
+    from providers import providing
+
+    from openreward_gym.integrations import nemo_gym
+
+    interpreter, peers = (ROOT / ".venvs" / name for name in ("nemo-gym-0.4", "nemo-gym-peers"))
+    if not (interpreter / ".ready").exists() or not (peers / ".ready").exists():
+        raise ModuleNotFoundError("NeMo Gym: tests/integrations/test_nemo_gym_server.py installs it")
+    stack = contextlib.ExitStack()
+    model = stack.enter_context(providing())
+    folder = Path(output)
+    os.makedirs(folder)
+    rows = await asyncio.to_thread(nemo_gym.rows, "weather", base_url=url, limit=1)
+    configuration = json.loads(nemo_gym.write_servers(folder, environment="weather", base_url=url).read_text(encoding="utf-8"))
+    places = {"openreward_agent": "responses_api_agents", "openreward_resources_server": "resources_servers"}
+    for name, kind in places.items():
+        (fields,) = configuration[name][kind].values()
+        fields |= {"host": "127.0.0.1", "port": free_port()}
+    agent = configuration["openreward_agent"]["responses_api_agents"]["openreward_agent"]
+    place = {"host": "127.0.0.1", "port": httpx.URL(model.url).port, "entrypoint": "app.py"}
+    configuration |= {
+        "policy_model": {"responses_api_models": {"stand_in": place}},
+        "head_server": {"host": "127.0.0.1", "port": 9},
+    }
+    (folder / "configuration.json").write_text(json.dumps(configuration), encoding="utf-8")
+    pair = await asyncio.to_thread(_nemo_pair, folder, interpreter, peers)
+    client = httpx.AsyncClient(timeout=60)
+    params = {**rows[0]["responses_create_params"], "model": "good"}
+    row = {**rows[0], "responses_create_params": params, "_ng_task_index": 0, "_ng_rollout_index": 0}
+
+    async def episode(_: Any) -> float | None:
+        answer = await client.post(f"http://127.0.0.1:{agent['port']}/run", json=row)
+        return float(answer.json()["reward"])
+
+    play = in_turns(episode, object)
+    vars(play).update(cpu_s=lambda: sum(psutil.Process(pair.pid).cpu_times()[:2]), model=stack)  # the model serves as long
+    return play
+
+
+def _nemo_pair(folder: Path, interpreter: Path, peers: Path) -> subprocess.Popen[str]:
+    """Start NeMo Gym's servers, and wait until they are ready. They end with this process."""
+    metadata = folder / "metadata" / "openreward_gym-0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: openreward-gym\nVersion: 0\n", encoding="utf-8")
+    program = ROOT / "tests" / "integrations" / "nemo_pair.py"
+    command = [str(interpreter / "bin" / "python"), str(program), str(folder / "configuration.json")]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, peers, metadata.parent)))}
+    pair = subprocess.Popen(command, env=environ, cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert pair.stdout is not None
+    while (line := pair.stdout.readline()) and line.strip() != "ready":
+        pass
+    return pair
+
+
 async def inspect(url: str, output: str) -> Play:
     """An evaluation with Inspect's mock model; its log is written, too."""
     import uuid
@@ -313,6 +444,9 @@ PLAYERS: dict[str, tuple[str, Callable[[str, str], Awaitable[Play]]]] = {
     "inspect": ("", inspect),
     "skyrl": ("skyrl", skyrl),
     "tinker": ("tinker", tinker),
+    "verl": ("verl", verl),
+    "openenv": ("openenv", openenv),
+    "nemo_gym": ("", nemo_gym),
     "verifiers": ("verifiers", verifiers),
 }
 """For each integration the interpreter in `.venvs` that has its trainer (empty: this one), and what plays it."""
@@ -321,12 +455,13 @@ PLAYERS: dict[str, tuple[str, Callable[[str, str], Awaitable[Play]]]] = {
 async def measure(name: str, url: str, output: str, episodes: int, at_once: int, runs: int) -> tuple[float, float]:
     """Return the medians over the runs of the milliseconds per episode: of this process's CPU, and of the clock."""
     play = await PLAYERS[name][1](url, output)
+    cpu_s: Callable[[], float] = getattr(play, "cpu_s", time.process_time)
     await play(2 * at_once, at_once)
     times = []
     for _ in range(runs):
-        cpu, began = time.process_time(), time.perf_counter()
+        cpu, began = cpu_s(), time.perf_counter()
         await play(episodes, at_once)
-        times.append(((time.process_time() - cpu) / episodes * 1e3, (time.perf_counter() - began) / episodes * 1e3))
+        times.append(((cpu_s() - cpu) / episodes * 1e3, (time.perf_counter() - began) / episodes * 1e3))
     return statistics.median(cpu for cpu, _ in times), statistics.median(wall for _, wall in times)
 
 

@@ -135,7 +135,7 @@ def environment_name(name: str, value: Any) -> Any:
 
 
 def writable_folder(name: str, value: Any) -> Any:
-    """Check that a value is the path of a folder that can be written, or can be made. An address like s3://... is taken as it is."""
+    """Check that a value is the path of a folder that can be written or made. An address like s3://... is not checked."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in (path := os.fsdecode(value)):
         raise ConfigurationError(f"{name} must be the path of a folder, not {value!r}")
     if "://" not in path:

@@ -17,18 +17,18 @@ from typing import Any, TypeAlias, TypeVar, Unpack
 
 from openreward_gym.chat import to_openai
 from openreward_gym.checks import integer, names, writable_folder
-from openreward_gym.collect.retries import BUDGETS, RetryTracker, failure_kind, is_deterministic
 from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import FAILURES, as_message, stop_reason_of
 from openreward_gym.envs.episode import Episode as PlayedEpisode
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError, PolicyError, ResetNeededError, ServerError
-from openreward_gym.options import EnvKeywords, EnvOptions, RetryBudget, signature_from
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, PolicyError, ResetNeededError
+from openreward_gym.integrations.opening import open_in_attempts
+from openreward_gym.options import EnvKeywords, EnvOptions, signature_from
 from openreward_gym.policies.functions import function_specs
 from openreward_gym.protocol import loop
 from openreward_gym.protocol.transport import TransportLike
 from openreward_gym.redaction import RecordRedactor
-from openreward_gym.store import Failure, RolloutStore
+from openreward_gym.store import RolloutStore
 from openreward_gym.types import AssistantMessage, Ended, Json, Message, Rollout, Sampled, Task, ToolSet
 from openreward_gym.wrappers.record import FIELD_CHECKS, RecordRollouts, rollout_of
 from openreward_gym.wrappers.text_action import TextAction
@@ -146,6 +146,12 @@ class Episodes:
         is_path = output is not None and not isinstance(output, RolloutStore)
         self._output = writable_folder("output", output) if is_path else output
         self.record: dict[str, Any] = {"model": model, "sampling": sampling, "metadata": metadata}
+        limits = self._requested.limits
+        if limits.on_failure != "truncate" or limits.on_reset_failure == "truncate":
+            raise ConfigurationError(
+                "on_failure and on_reset_failure are options of OpenRewardEnv alone: a failure in an episode is its `error`, and "
+                "one of begin() is raised"
+            )
         self._redaction: dict[str, Any] = {
             "redact": names("redact", redact) or (),
             "redact_patterns": names("redact_patterns", redact_patterns) or (),
@@ -317,8 +323,9 @@ class Episode:
             self.source = environment
         else:
             self.source = Episodes(environment, **options)
-        self._reset_state()
         self._env: TextAction | RecordRollouts | None = None
+        self._is_beginning = self._is_closed = False
+        self._reset_state()
 
     def _reset_state(self) -> None:
         self._fields: dict[str, Any] = {}
@@ -335,9 +342,9 @@ class Episode:
         return {"source": self.source}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.source = state["source"]
+        self.source, self._env = state["source"], None
+        self._is_beginning = self._is_closed = False
         self._reset_state()
-        self._env = None
 
     async def begin(
         self,
@@ -365,6 +372,8 @@ class Episode:
                 failure is in the store's failures, `done` is True and `reward` is None.
         """
         options = _reset_options(task)
+        if self._is_beginning:
+            raise ConfigurationError("begin() was called while another begin() of this episode runs: take an episode for each")
         fields: dict[str, Any] = {"step": step, "group": group, "sample": sample}
         fields = {name: FIELD_CHECKS[name](name, value) for name, value in fields.items()}
         if group is not None and sample is not None:
@@ -387,49 +396,27 @@ class Episode:
         return {}
 
     async def _open(self, options: dict[str, Any] | None, seed: int | None) -> None:
-        assert self._env is not None
-        budget = RetryBudget(self.source.open_attempts, first_wait_s=0.5)
-        # A kind that is never retried stays so.
-        retries = RetryTracker({kind: budget for kind, default in BUDGETS.items() if default.attempts > 1})
-        attempt = 0
-        while True:
-            try:
-                await self._env.areset(seed=seed, options=options)
-                return
-            except FAILURES as error:
-                kind = failure_kind(error, "open")
-                raised_itself = kind == "setup_failed" and is_deterministic(getattr(error, "detail", ""))
-                wait_s = retries.wait_s(0, "setup_raised" if raised_itself else kind, getattr(error, "retry_after_s", None))
-                self._note_failure(error, kind, attempt, wait_s, options)
-                if wait_s is None:
-                    self._error = str(error)
-                    self._end = stop_reason_of(error)
-                    raise
-                attempt += 1
-                await asyncio.sleep(wait_s)
-
-    def _note_failure(
-        self, error: OpenRewardGymError, kind: str, attempt: int, wait_s: float | None, options: Mapping[str, Any] | None
-    ) -> None:
-        """Write a failure to open the session to the store."""
-        store = self.source.store
-        if store is None:
-            return
-        failure = Failure(
-            "environment",
-            kind,
-            stage="open",
-            delivery=getattr(error, "delivery", None),
-            attempt=attempt,
-            http_status=error.status if isinstance(error, ServerError) else None,
-            exception=f"{type(error).__module__}.{type(error).__qualname__}",
-            message=str(error),
-            task=str(self._fields.get("group") or (options or {}).get("task_index", "")),
-            sample=self._fields.get("sample"),
-            retried_in_s=None if wait_s is None else round(wait_s, 3),
-            extra={"split": self.source.options.split, "index": (options or {}).get("task_index")},
-        )
-        store.append_failure(failure.redacted(self.source.redactor))
+        env, source, named = self._env, self.source, options or {}
+        assert env is not None
+        known = {**self._fields, "split": named.get("split") or source.options.split, "index": named.get("task_index")}
+        self._is_beginning, self._is_closed = True, False
+        try:
+            await open_in_attempts(
+                lambda: env.areset(seed=seed, options=options),
+                source.open_attempts,
+                store=source.store,
+                redactor=source.redactor,
+                known=known,
+            )
+        except FAILURES as error:
+            self._error, self._end = str(error), stop_reason_of(error)
+            raise
+        finally:
+            self._is_beginning = False
+        if self._is_closed:
+            self._end = "cancelled"
+            await env.aclose()
+            raise ResetNeededError("the episode was closed while begin() opened its session: begin it again")
 
     async def act(self, message: Any, *, sampled: Sampled | None = None, ended: Ended | None = None) -> Answer:
         """Play a message of the model: run its calls, or give its text to the environment as the answer.
@@ -462,7 +449,12 @@ class Episode:
             raise
         if sampled is not None or ended is not None:
             turn = turn.replace(sampled=sampled or turn.sampled, ended=ended or turn.ended)
-        _, _, terminated, truncated, info = await self._env.astep(turn)
+        try:
+            _, _, terminated, truncated, info = await self._env.astep(turn)
+        except asyncio.CancelledError:
+            # The call may still be running, so that its session is closed, and nothing more can be played.
+            self._end = "cancelled"
+            raise
         step = self._played.steps[-1]
         if terminated or truncated:
             self._finish(str(info.get("stop_reason", "")))
@@ -474,12 +466,12 @@ class Episode:
     async def end(self, stop_reason: str) -> None:
         """End the episode from outside: it is recorded as truncated with this stop reason, and its session is closed.
 
-        An episode that is over already stays as it is.
+        An episode that is over already stays as it is, except that one whose `act` was cancelled gets this stop reason.
 
         Args:
             stop_reason: Why the trainer ends it: "max_turns", "context_overflow", "cancelled", ...
         """
-        if self._played is None or self._env is None or self.done:
+        if self._played is None or self._env is None or (self.done and not self._is_interrupted):
             return
         if isinstance(self._env, RecordRollouts):
             self._env.truncate(stop_reason)
@@ -487,6 +479,11 @@ class Episode:
             self._env.unwrapped.truncate(stop_reason)
         self._finish(stop_reason)
         await self._env.unwrapped.end_session()
+
+    @property
+    def _is_interrupted(self) -> bool:
+        """Whether a cancelled `act` ended the episode, which is recorded when it is closed or given another reason."""
+        return self._end == "cancelled" and self._rollout is None and not self._is_closed
 
     def _finish(self, stop_reason: str) -> None:
         self._end = stop_reason
@@ -496,8 +493,9 @@ class Episode:
 
     async def aclose(self) -> None:
         """Close the session. An episode that still runs is recorded as cancelled, if the model has said anything."""
+        self._is_closed = True
         if self._env is not None:
-            running = self._played is not None and not self.done
+            running = self._played is not None and (not self.done or self._end == "cancelled")
             await self._env.aclose()
             if running:
                 self._finish("cancelled")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import operator
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
-from openreward_gym.chat.history import NINE_CHARACTERS, TEMPLATE_RULES, HistoryRules
 from openreward_gym.chat.templates import template_messages
 from openreward_gym.errors import ConfigurationError, MessageError, MissingExtraError, ResetNeededError
 from openreward_gym.export.options import RESERVED_TEMPLATE_OPTIONS
-from openreward_gym.export.template import ChatTemplate, Tokenizer
+from openreward_gym.export.template import Tokenizer
 from openreward_gym.integrations.episode import Answer, Episode, EpisodeOptions, Episodes, TaskLike
-from openreward_gym.integrations.extension import TemplateExtender
 from openreward_gym.integrations.token_history import ON_REWRITE, OnRewrite, Segment, TokenHistory
+from openreward_gym.integrations.token_template import token_template
 from openreward_gym.types import Ended, ImageBlock, Json, Message, Sampled, ToolResult, Usage
 
 __all__ = ["OnRewrite", "Segment", "TokenEpisode"]
@@ -78,21 +76,17 @@ class TokenEpisode(Episode):
             "vocab_size": vocab_size,
         }
         self._history: TokenHistory | None = None
-        self._read_arguments()
         super().__init__(environment, **options)
+        self._read_arguments()
 
     def _read_arguments(self) -> None:
-        processor = self._arguments["processor"]
-        template = ChatTemplate.of(_load_processor(processor) if processor is not None else self._arguments["tokenizer"])
-        self.template = template.with_options(self._arguments["chat_template_kwargs"])
-        self.extender = TemplateExtender(self.template)
-        self.on_rewrite: OnRewrite = self._arguments["on_rewrite"]
-        tokenizer = self.template.tokenizer
-        ends = tokenizer.convert_tokens_to_ids(sorted(self.extender.end_marks))
-        self.end_token_ids = frozenset([*ends, *self._arguments["end_token_ids"]])
+        given = self._arguments
+        read = token_template(self.source, given["tokenizer"], given["processor"], given["chat_template_kwargs"])
+        self.template, self.extender, self._read_template = read.template, read.extender, read
+        self.on_rewrite: OnRewrite = given["on_rewrite"]
+        self.end_token_ids = read.end_token_ids | {*given["end_token_ids"]}
         """The ids that end a turn."""
-        self.vocab_size: int = self._arguments["vocab_size"] or len(tokenizer)
-        self._rules: HistoryRules = NINE_CHARACTERS if self.template.nine_letter_ids else TEMPLATE_RULES
+        self.vocab_size: int = given["vocab_size"] or read.vocab_size
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "arguments": self._arguments}
@@ -180,9 +174,10 @@ class TokenEpisode(Episode):
         history.add_turn(ids, known)
         if not self.done:
             new = self.transcript[before + 1 :]
+            shown = self._read_template.without_placeholders(text)
             async with _ending(self, "template_failed"):
                 messages = self._for_template(self.transcript)[len(history.messages) :]
-                history.extend(messages[0], messages[1:], raw_text=text, images=self._images_of(new))
+                history.extend(messages[0], messages[1:], raw_text=shown, images=self._images_of(new))
         return answer
 
     def _checked_ids(self, token_ids: Iterable[int]) -> list[int]:
@@ -215,9 +210,10 @@ class TokenEpisode(Episode):
 
     def _for_template(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         try:
-            return template_messages(messages, self._rules, images=True)
+            shown = template_messages(messages, self._read_template.rules, images=True)
         except MessageError as error:
             raise ConfigurationError(f"{error}, which a chat template cannot show") from None
+        return [self._read_template.without_placeholders(message) for message in shown]
 
     def _images_of(self, messages: Sequence[Message]) -> list[Any]:
         blocks = [block for message in messages for outer in message.blocks for block in _inner(outer)]
@@ -270,17 +266,6 @@ def _open_image(content: bytes) -> Any:
         return Image.open(io.BytesIO(content)).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigurationError(f"an image of the environment cannot be read: {error}") from error
-
-
-def _load_processor(processor: Any) -> Any:
-    if not isinstance(processor, (str, os.PathLike)):
-        return processor
-    from transformers import AutoProcessor
-
-    try:
-        return AutoProcessor.from_pretrained(os.fspath(processor))
-    except Exception as error:  # of the files, the Hub or the network
-        raise ConfigurationError(f"the processor {os.fspath(processor)!r} cannot be loaded: {error}") from error
 
 
 def _template_options(value: Any) -> dict[str, Json]:

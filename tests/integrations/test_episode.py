@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counting import eventually, sessions
 from fault_server import Fault, FaultServer
 
 from openreward_gym import OpenRewardEnv, RecordRollouts, RolloutStore
-from openreward_gym.errors import ConfigurationError, PolicyError, ResetNeededError, TaskNotFoundError, TransportError
+from openreward_gym.errors import (
+    ConfigurationError,
+    OpenRewardGymError,
+    PolicyError,
+    ResetNeededError,
+    TaskNotFoundError,
+    TransportError,
+)
 from openreward_gym.integrations import Answer, Episode, Episodes
 from openreward_gym.types import AssistantMessage, Ended, Sampled, Task, ToolCall
 
@@ -264,6 +272,61 @@ def test_pickled_source_and_episode_play_in_another_loop(examples: str, tmp_path
     assert len(RolloutStore(tmp_path)) == 3
     assert episodes.num_tasks() == copy.num_tasks() == len(episodes.rows()) == 5
     assert episodes.tools() == copy.tools()
+
+
+@pytest.mark.parametrize("option", [{"on_failure": "raise"}, {"on_reset_failure": "truncate"}])
+def test_options_about_failures_are_the_contracts_own(option: Any) -> None:
+    with pytest.raises(ConfigurationError, match="OpenRewardEnv alone"):
+        Episodes("weather", **option)
+
+
+async def test_a_cancelled_call_ends_the_episode(server_url: str, tmp_path: Path) -> None:
+    for reason in ("cancelled", "deadline"):
+        episode = Episode("echo", base_url=server_url, output=tmp_path / reason)
+        await episode.begin(0)
+        await episode.act({"name": "echo", "arguments": {"text": "a"}})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(episode.act({"name": "slow", "arguments": {"seconds": 30}}), 0.1)
+        assert (episode.done, episode.stop_reason, episode.reward) == (True, "cancelled", 0.5)
+        with pytest.raises(ResetNeededError, match="ended"):
+            await episode.act("I go on.")
+        if reason == "deadline":
+            await episode.end(reason)
+        await episode.aclose()
+        (rollout,) = RolloutStore(tmp_path / reason)
+        assert (rollout.stop_reason, episode.stop_reason, rollout.reward) == (reason, reason, 0.5)
+        assert rollout.status == ("cancelled" if reason == "cancelled" else "truncated")
+        assert episode.rollout is not None
+        assert rollout.to_dict() == {**episode.rollout.to_dict(), "run": reason}
+    assert await asyncio.to_thread(eventually, lambda: sessions(server_url) == 0)
+
+
+async def test_no_session_outlives_a_begin_that_was_cancelled_or_closed(server_url: str) -> None:
+    episodes, kept = Episodes("echo", base_url=server_url), []
+    for wait_ms in range(0, 30, 3):
+        cancelled, closed = episodes.episode(), episodes.episode()
+        kept += [cancelled, closed]
+        try:
+            await asyncio.wait_for(cancelled.begin(0), wait_ms / 1000)
+            await cancelled.aclose()
+        except TimeoutError:
+            assert cancelled.reward is None
+        beginning = asyncio.create_task(closed.begin(0))
+        await asyncio.sleep(wait_ms / 1000)
+        await closed.aclose()
+        (error,) = await asyncio.gather(beginning, return_exceptions=True)
+        assert error is None or isinstance(error, OpenRewardGymError)
+        assert closed.done or closed.reward is None
+    assert await asyncio.to_thread(eventually, lambda: sessions(server_url) == 0)
+
+
+async def test_begin_twice_at_once_is_refused(server_url: str) -> None:
+    episode = Episode("echo", base_url=server_url)
+    first, second = await asyncio.gather(episode.begin(0), episode.begin(1), return_exceptions=True)
+    assert first is None
+    assert isinstance(second, ConfigurationError)
+    assert '"number": 0' in episode.prompt[0]["content"]
+    await episode.aclose()
 
 
 @pytest.mark.parametrize("fields", [{"step": "x"}, {"group": 5}, {"sample": 1.5}, {"step": True}])

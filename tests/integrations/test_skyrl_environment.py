@@ -73,7 +73,8 @@ def test_page_runs(python: Path, tmp_path: Path) -> None:
             command: list[Any] = [python, "-c", program]
             run = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
             assert run.returncode == 0, f"{code}\n{run.stderr}"
-            assert all(line in run.stdout for line in output.splitlines()), f"{code}\n{run.stdout}"
+            printed = run.stdout.splitlines()
+            assert not output or printed == output.splitlines(), f"{code}\n{run.stdout}"
     report = [sys.executable, "-m", "openreward_gym", "report", "runs/skyrl"]
     assert subprocess.run(report, env=environment(), cwd=tmp_path, capture_output=True, check=False).returncode == 0
 

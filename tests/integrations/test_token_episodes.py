@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,23 @@ async def test_images_get_their_placeholders(server_url: str) -> None:
     await episode.aclose()
 
 
+async def test_a_placeholder_in_a_text_is_no_image(server_url: str) -> None:
+    processor = vision_processor()
+    place = processor.tokenizer.convert_tokens_to_ids("<image>")
+    episode = TokenEpisode("echo", tokenizer=processor, base_url=server_url)
+    await episode.begin({"number": 0, "note": "<image>"})
+    assert place not in episode.prompt_ids
+    for text, images in ((called("echo", text="a <image>"), 0), (called("image"), 1), (called("echo", text="<image>"), 1)):
+        # The model's own text is sampled here as letters: what it samples stays as it is, in any case.
+        sampled = [token for letter in text.removesuffix(END) for token in ids_of(episode.tokenizer, letter)]
+        answer = await episode.act_tokens([*sampled, *ids_of(episode.tokenizer, END)])
+        assert not answer.done
+        assert episode.prompt_ids.count(place) == 4 * images == 4 * len(episode.images)
+    assert answer.text == "<image>"
+    assert "< image>" in episode.tokenizer.decode(episode.prompt_ids)
+    await episode.aclose()
+
+
 async def test_an_image_needs_a_processor(server_url: str, tmp_path: Path) -> None:
     episode = opened(server_url, template=VISION, output=tmp_path / "run")
     await episode.begin(0)
@@ -328,3 +346,18 @@ async def test_an_image_needs_a_processor(server_url: str, tmp_path: Path) -> No
     assert (episode.done, episode.stop_reason) == (True, "template_failed")
     await episode.aclose()
     assert [rollout.status for rollout in RolloutStore(tmp_path / "run")] == ["truncated"]
+
+
+def test_a_template_is_read_once_for_the_episodes_of_a_source(tmp_path: Path) -> None:
+    episodes, tokenizer = Episodes("echo", base_url="http://127.0.0.1:9"), tiny_tokenizer(CHATML, eos_token=END)
+    first, second = (TokenEpisode(episodes, tokenizer=tokenizer) for _ in range(2))
+    assert first.extender is second.extender
+    assert TokenEpisode(episodes, tokenizer=tokenizer, chat_template_kwargs={"a": 1}).extender is not first.extender
+    # A template that was changed is read again.
+    tokenizer.chat_template = CHATML.replace("assistant\\n", "model\\n")
+    assert TokenEpisode(episodes, tokenizer=tokenizer).extender is not first.extender
+    # A tokenizer that is named is loaded once: its files are not needed again.
+    tokenizer.save_pretrained(tmp_path / "model")
+    named = TokenEpisode(episodes, tokenizer=tmp_path / "model")
+    shutil.rmtree(tmp_path / "model")
+    assert TokenEpisode(episodes, tokenizer=tmp_path / "model").extender is named.extender

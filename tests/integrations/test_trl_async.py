@@ -70,6 +70,7 @@ def arguments(vllm: str, folder: Path, **options: Any) -> Any:
         "num_generations": 16,
         "max_completion_length": 4,
         "learning_rate": 3e-3,
+        "lr_scheduler_type": "constant",
         "max_staleness": 2,
         "token_budget": 0,
         "use_cpu": True,
