@@ -113,7 +113,7 @@ class Episodes:
         **options: The other options of `OpenRewardEnv`: `split`, `max_steps`, `step_timeout_s`, `on_message`, ...
 
     Raises:
-        ConfigurationError: An option is unknown or has a wrong value.
+        ConfigurationError: An option is unknown or has a wrong value, or `output` is not a folder that can be written.
 
     Example:
         >>> from openreward_gym import serve
