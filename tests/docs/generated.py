@@ -35,11 +35,23 @@ FIGURES = "<!-- --8<-- [start:wire] -->"
 """The marker in benchmarks/README.md below which nothing is generated."""
 
 
-INTEGRATIONS = (
-    "trl.grpo trl.async_grpo verifiers.load_environment skyrl.write_dataset skyrl.register skyrl.generator verl.prepare "
-    "tinker.tasks.dataset nemo_gym.write_dataset nemo_gym.write_servers inspect.task inspect.solver inspect.scorer openenv.app "
-    "openenv.environment"
-).split()
+INTEGRATIONS = [
+    "trl.grpo",
+    "trl.async_grpo",
+    "verifiers.load_environment",
+    "skyrl.write_dataset",
+    "skyrl.register",
+    "skyrl.generator",
+    "verl.prepare",
+    "tinker.tasks.dataset",
+    "nemo_gym.write_dataset",
+    "nemo_gym.write_servers",
+    "inspect.task",
+    "inspect.solver",
+    "inspect.scorer",
+    "openenv.app",
+    "openenv.environment",
+]
 """The functions of the integrations that a user calls."""
 
 
