@@ -318,6 +318,8 @@ async def test_no_session_outlives_a_begin_that_was_cancelled_or_closed(server_u
         assert error is None or isinstance(error, OpenRewardGymError)
         assert closed.done or closed.reward is None
     assert await asyncio.to_thread(eventually, lambda: sessions(server_url) == 0)
+    for episode in kept:
+        await episode.aclose()
 
 
 async def test_begin_twice_at_once_is_refused(server_url: str) -> None:
