@@ -1,10 +1,10 @@
 """Step a text environment of skyrl-gym that plays an OpenReward environment, and record the rollout.
 
-    pip install openreward-gym skyrl-gym
     openreward-gym serve weather --port 8080 &
     python examples/skyrl_environment.py http://127.0.0.1:8080
 
-A training with SkyRL makes the same environments from the same rows: see docs/how-to/train-with-skyrl.md.
+It needs the extras `server` and `skyrl`. A training with SkyRL makes the same environments from the same rows: see
+docs/how-to/train-with-skyrl.md.
 """
 
 import sys

@@ -134,6 +134,19 @@ def environment_name(name: str, value: Any) -> Any:
     return value
 
 
+def writable_folder(name: str, value: Any) -> Any:
+    """Check that a value is the path of a folder that can be written or made. An address like s3://... is not checked."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in (path := os.fsdecode(value)):
+        raise ConfigurationError(f"{name} must be the path of a folder, not {value!r}")
+    if "://" not in path:
+        place = next((one for one in (Path(path), *Path(path).parents) if one.exists()), Path())
+        if not place.is_dir():
+            raise ConfigurationError(f"{name} {path!r} must be a folder, and {str(place)!r} is a file: choose another path")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"{name} {path!r} cannot be written: there is no permission to write in {str(place)!r}")
+    return value
+
+
 def is_rows_file(output: str | os.PathLike[str]) -> bool:
     """Return True if the `output` of a run names a file of NeMo Gym rows."""
     return Path(output).suffix.lower() == ".jsonl"

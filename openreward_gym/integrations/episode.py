@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, Unpack
 
 from openreward_gym.chat import to_openai
-from openreward_gym.checks import integer, names
+from openreward_gym.checks import integer, names, writable_folder
 from openreward_gym.envs.clients import SharedClient, resolve_host
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.envs.episode import FAILURES, as_message, stop_reason_of
@@ -116,7 +116,7 @@ class Episodes:
         **options: The other options of `OpenRewardEnv`: `split`, `max_steps`, `step_timeout_s`, `on_message`, ...
 
     Raises:
-        ConfigurationError: An option is unknown or has a wrong value.
+        ConfigurationError: An option is unknown or has a wrong value, or `output` is not a folder that can be written.
 
     Example:
         >>> from openreward_gym import serve
@@ -146,7 +146,8 @@ class Episodes:
             {"environment": environment, "base_url": base_url, "transport": transport, **options}, Episodes
         )
         self.open_attempts: int = integer(1)("open_attempts", open_attempts)
-        self._output = output
+        is_path = output is not None and not isinstance(output, RolloutStore)
+        self._output = writable_folder("output", output) if is_path else output
         self.record: dict[str, Any] = {"model": model, "sampling": sampling, "metadata": metadata}
         limits = self._requested.limits
         if limits.on_failure != "truncate" or limits.on_reset_failure == "truncate":

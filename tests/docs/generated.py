@@ -35,6 +35,26 @@ FIGURES = "<!-- --8<-- [start:wire] -->"
 """The marker in benchmarks/README.md below which nothing is generated."""
 
 
+INTEGRATIONS = [
+    "trl.grpo",
+    "trl.async_grpo",
+    "verifiers.load_environment",
+    "skyrl.write_dataset",
+    "skyrl.register",
+    "skyrl.generator",
+    "verl.prepare",
+    "tinker.tasks.dataset",
+    "nemo_gym.write_dataset",
+    "nemo_gym.write_servers",
+    "inspect.task",
+    "inspect.solver",
+    "inspect.scorer",
+    "openenv.app",
+    "openenv.environment",
+]
+"""The functions of the integrations that a user calls."""
+
+
 def rooms() -> dict[str, list[str]]:
     """Return the public names of each room: each folder of the package, or module of `SINGLE_MODULES`, with an `__all__`."""
     names = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
@@ -49,7 +69,8 @@ def room_page(room: str) -> str:
     """Return docs/reference/ROOM.md: the room's docstring and its public names, which the site's builder fills in."""
     title = f"# `openreward_gym.{room}`\n\n::: openreward_gym.{room}\n    options:\n"
     options = "      members: false\n      show_root_heading: false\n      show_root_toc_entry: false\n"
-    return title + options + "".join(f"\n::: openreward_gym.{room}.{name}\n" for name in rooms()[room])
+    names = [*rooms()[room], *(INTEGRATIONS if room == "integrations" else ())]
+    return title + options + "".join(f"\n::: openreward_gym.{room}.{name}\n" for name in names)
 
 
 def commands() -> str:

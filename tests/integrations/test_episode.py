@@ -358,3 +358,13 @@ async def test_no_reward_where_the_trainer_says_that_the_models_server_failed(ex
         assert episode.rollout is not None
         assert episode.rollout.attempt == 1
     await episode.aclose()
+
+
+async def test_output_that_cannot_be_a_folder_is_refused_before_an_episode(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for output in (file, file / "run", str(file), "", "a\0b", 5):
+        with pytest.raises(ConfigurationError, match="output"):
+            Episodes("weather", output=output)  # type: ignore[arg-type]
+    assert Episodes("weather", output=tmp_path / "new" / "run").store is not None
+    assert not (tmp_path / "new").exists()

@@ -347,6 +347,17 @@ def test_the_command_needs_no_file(folder: Path, examples: str) -> None:
     assert log.eval.task_args == {"environment": "weather", "base_url": examples, "split": "train", "max_steps": 8}
 
 
+@pytest.mark.matrix
+@pytest.mark.timeout(200)
+def test_the_command_prints_a_wrong_option_without_a_traceback(folder: Path) -> None:
+    task = ("openreward_gym/openreward", "-T", "environment=weather", "-T", "max_step=8", "--model", "scripted/weather")
+    process = started(folder, "eval", *task)
+    printed, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "Did you mean 'max_steps'?" in printed
+    assert "Traceback" not in printed
+
+
 def echo(url: str) -> tuple[str, ...]:
     task = ("openreward_gym/openreward", "-T", "environment=echo", "-T", f"base_url={url}", "-T", "output=run")
     return ("eval", *task, "--model", "scripted/waits", "--limit", "1")

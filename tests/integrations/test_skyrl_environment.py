@@ -73,7 +73,8 @@ def test_page_runs(python: Path, tmp_path: Path) -> None:
             command: list[Any] = [python, "-c", program]
             run = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
             assert run.returncode == 0, f"{code}\n{run.stderr}"
-            assert all(line in run.stdout for line in output.splitlines()), f"{code}\n{run.stdout}"
+            printed = run.stdout.splitlines()
+            assert not output or printed == output.splitlines(), f"{code}\n{run.stdout}"
     report = [sys.executable, "-m", "openreward_gym", "report", "runs/skyrl"]
     assert subprocess.run(report, env=environment(), cwd=tmp_path, capture_output=True, check=False).returncode == 0
 
@@ -155,6 +156,14 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         skyrl.generator(None, None, None)
     with pytest.raises(MissingExtraError, match="SkyRL"):
         skyrl.main([])
+
+
+def test_the_command_prints_a_mistake_without_a_traceback() -> None:
+    words = [sys.executable, "-m", "openreward_gym.integrations.skyrl", "openreward.output"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "'openreward.output' has no value" in done.stderr
 
 
 def test_server_that_opens_no_session_for_the_rows() -> None:

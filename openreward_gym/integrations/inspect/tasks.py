@@ -10,16 +10,18 @@ from typing import Any, Unpack, cast
 
 import anyio
 from inspect_ai import Task, task
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import Model, ModelOutput, get_model
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolInfo
 from inspect_ai.util import LimitExceededError, sample_limits
+from rich.markup import escape
 
 from openreward_gym.chat.plain import plain
 from openreward_gym.envs.turns import is_no_answer
-from openreward_gym.errors import ConfigurationError, PolicyError, SessionLostError
+from openreward_gym.errors import ConfigurationError, OpenRewardGymError, PolicyError, SessionLostError
 from openreward_gym.importers.inspect_logs import MARK, message_of
 from openreward_gym.integrations.episode import Episode, EpisodeOptions, Episodes
 from openreward_gym.integrations.inspect.messages import chat_message, record_mark, tool_infos
@@ -50,7 +52,10 @@ def make_task(environment: str | type[Any], **options: Unpack[EpisodeOptions]) -
 @task(name="openreward")
 def openreward(environment: str, split: str = SPLIT, **options: Any) -> Task:
     """Return the task, for `inspect eval openreward_gym/openreward -T environment=weather -T base_url=...`."""
-    return make_task(environment, split=split, **options)
+    try:
+        return make_task(environment, split=split, **options)
+    except OpenRewardGymError as error:
+        raise PrerequisiteError(escape(str(error))) from error  # the command prints it without a traceback
 
 
 @scorer(metrics=[mean(), stderr()], name="reward")
