@@ -22,6 +22,7 @@ from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers.nemo_gym_rows import new_request
 from openreward_gym.integrations.episode import Episodes
+from openreward_gym.integrations.written_options import refuse_secrets
 from openreward_gym.protocol import loop
 
 __all__ = ["AGENT", "RESOURCES", "rows", "write_dataset", "write_servers"]
@@ -144,6 +145,7 @@ def write_servers(
         gym/resources_servers/openreward/configs/openreward.yaml
     """
     further = dict(options or {})
+    refuse_secrets({"base_url": base_url, **further}, "NeMo Gym's configuration is a file")
     Episodes(environment or "environment", base_url=base_url, **further)  # checks them
     try:
         jsonio.loads(jsonio.dumps(further, non_finite="error"))

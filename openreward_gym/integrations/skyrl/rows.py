@@ -19,6 +19,7 @@ from openreward_gym.chat.hermes import to_hermes
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.integrations.episode import Episodes, openai_tools
+from openreward_gym.integrations.written_options import refuse_secrets
 from openreward_gym.protocol import loop
 from openreward_gym.types import Ended, Json, Sampled
 
@@ -157,6 +158,7 @@ def rows(
         ('openreward', 'weather', ['system', 'user'])
     """
     images = bool(options.pop("images", False))
+    refuse_secrets(options, "the rows are written to a file")
     try:
         jsonio.loads(jsonio.dumps(options, non_finite="error"))
     except (TypeError, ValueError) as error:

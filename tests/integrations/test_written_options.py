@@ -1,0 +1,37 @@
+"""What trainers write to their files has no secrets: such options are refused before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openreward_gym.errors import ConfigurationError
+from openreward_gym.integrations import nemo_gym, skyrl, verl
+
+PASSWORD = "pw-77-secret"
+WRITERS: dict[str, Callable[..., Any]] = {
+    "skyrl": lambda folder, **options: skyrl.write_dataset(folder / "rows.parquet", "weather", **options),
+    "nemo_gym": lambda folder, base_url, **options: nemo_gym.write_servers(
+        folder, environment="weather", base_url=base_url, options=options
+    ),
+    "verl": lambda folder, **options: verl.prepare("weather", folder, **options),
+}
+
+
+@pytest.mark.parametrize("trainer", WRITERS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"base_url": f"http://me:{PASSWORD}@127.0.0.1:9"},
+        {"base_url": "http://127.0.0.1:9", "env_overrides": {"TOKEN": PASSWORD}},
+    ],
+    ids=["password", "env_overrides"],
+)
+def test_options_with_secrets_are_refused(trainer: str, options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"base_url|env_overrides") as caught:
+        WRITERS[trainer](tmp_path, **options)
+    assert PASSWORD not in str(caught.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
