@@ -147,6 +147,16 @@ def writable_folder(name: str, value: Any) -> Any:
     return value
 
 
+def writable_file(name: str, value: Any) -> Any:
+    """Check that a value is the path of a file that can be written, in a folder that is there or can be made."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in os.fsdecode(value):
+        raise ConfigurationError(f"{name} must be the path of a file, not {value!r}")
+    if Path(value).is_dir():
+        raise ConfigurationError(f"{name} {os.fsdecode(value)!r} must be a file, and is a folder: name a file in it")
+    writable_folder(f"the folder of {name}", Path(value).absolute().parent)
+    return value
+
+
 def is_rows_file(output: str | os.PathLike[str]) -> bool:
     """Return True if the `output` of a run names a file of NeMo Gym rows."""
     return Path(output).suffix.lower() == ".jsonl"

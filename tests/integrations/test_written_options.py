@@ -22,6 +22,24 @@ WRITERS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("trainer", WRITERS)
+def test_a_place_that_cannot_be_written_is_named(trainer: str, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    if trainer == "skyrl":
+        (place / "rows.parquet").mkdir(parents=True)
+    else:
+        place.touch()
+    with pytest.raises(ConfigurationError, match=r"must be a (file|folder)"):
+        WRITERS[trainer](place, base_url="http://127.0.0.1:9")
+
+
+def test_rows_of_nemo_gym_are_written_to_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="must be a file"):
+        nemo_gym.write_dataset(tmp_path, "weather", base_url="http://127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match="output is an option of write_servers"):
+        nemo_gym.write_dataset(tmp_path / "rows.jsonl", "weather", base_url="http://127.0.0.1:9", output=tmp_path / "run")
+
+
+@pytest.mark.parametrize("trainer", WRITERS)
 @pytest.mark.parametrize(
     "options",
     [

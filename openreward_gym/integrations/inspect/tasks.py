@@ -10,7 +10,6 @@ from typing import Any, Unpack, cast
 
 import anyio
 from inspect_ai import Task, task
-from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import Model, ModelOutput, get_model
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
@@ -55,7 +54,16 @@ def openreward(environment: str, split: str = SPLIT, **options: Any) -> Task:
     try:
         return make_task(environment, split=split, **options)
     except OpenRewardGymError as error:
-        raise PrerequisiteError(escape(str(error))) from error  # the command prints it without a traceback
+        raise _shown_alone(error) from error
+
+
+def _shown_alone(error: OpenRewardGymError) -> Exception:
+    """Return the error that Inspect's commands print without a traceback; `error` itself where Inspect has none of that name."""
+    try:
+        from inspect_ai._util.error import PrerequisiteError  # Inspect has no public class for it
+    except ImportError:
+        return error
+    return PrerequisiteError(escape(str(error)))
 
 
 @scorer(metrics=[mean(), stderr()], name="reward")

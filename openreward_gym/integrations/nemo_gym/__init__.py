@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from openreward_gym import jsonio
-from openreward_gym.checks import integer
+from openreward_gym.checks import integer, writable_file, writable_folder
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.importers.nemo_gym_rows import new_request
@@ -66,6 +66,8 @@ def rows(
         >>> row["responses_create_params"]["tools"][0]["name"]
         'get_weather'
     """
+    if "output" in options:
+        raise ConfigurationError("output is an option of write_servers: the rows do not name a run")
     episodes = Episodes(environment, **options)
 
     def row(index: int, env: OpenRewardEnv[Any]) -> dict[str, Any]:
@@ -101,6 +103,7 @@ def write_dataset(
     """
     if not environments:
         raise ConfigurationError("write_dataset needs the name of an environment")
+    writable_file("the path", path)
     made = [row for name in environments for row in rows(name, limit=limit, tasks=tasks, **options)]
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,6 +147,7 @@ def write_servers(
         >>> print(write_servers("gym", environment="weather", base_url="http://127.0.0.1:8080").as_posix())
         gym/resources_servers/openreward/configs/openreward.yaml
     """
+    writable_folder("folder", folder)
     further = dict(options or {})
     refuse_secrets({"base_url": base_url, **further}, "NeMo Gym's configuration is a file")
     Episodes(environment or "environment", base_url=base_url, **further)  # checks them

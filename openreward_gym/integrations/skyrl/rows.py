@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from openreward_gym import jsonio
 from openreward_gym.chat.hermes import to_hermes
+from openreward_gym.checks import writable_file
 from openreward_gym.envs.env import OpenRewardEnv
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.integrations.episode import Episodes, openai_tools
@@ -208,6 +209,7 @@ def write_dataset(
         raise ConfigurationError(f"SkyRL reads .parquet and .jsonl files, not {target.name!r}")
     if not environments:
         raise ConfigurationError("write_dataset needs the name of an environment")
+    writable_file("the path", path)
     made = [row for name in environments for row in rows(name, limit=limit, tasks=tasks, **options)]
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".jsonl":

@@ -72,9 +72,9 @@ def grpo(
             GRPOTrainer("Qwen/Qwen3-0.6B", args=GRPOConfig("out/grpo"), **keywords).train()
     """
     _check_trl()
-    names = [environments] if isinstance(environments, (str, type)) else list(environments)
-    if not names:
-        raise ConfigurationError("grpo() needs the name of an environment, or several")
+    names = list(environments) if isinstance(environments, (list, tuple)) else [environments]
+    if not names or not all(isinstance(name, (str, type)) for name in names):
+        raise ConfigurationError(f"grpo() needs the name of an environment, or a list of names, not {environments!r}")
     if not isinstance(reward_funcs, (list, tuple)):
         raise ConfigurationError(f"reward_funcs is a list of functions, not {reward_funcs!r}")
     sources = [_source(name, options) for name in names]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from openreward_gym import jsonio
-from openreward_gym.checks import integer
+from openreward_gym.checks import integer, writable_folder
 from openreward_gym.errors import ConfigurationError
 from openreward_gym.integrations.episode import EpisodeOptions, Episodes
 from openreward_gym.integrations.written_options import refuse_secrets
@@ -91,6 +91,7 @@ def prepare(
         ...     files.train.name, files.agent_loops.name
         ('train.parquet', 'agent_loops.yaml')
     """
+    writable_folder("folder", folder)
     refuse_secrets(options, "they are written to agent_loops.yaml")
     written = {"environment": environment, **_as_data(options)}
     loop: dict[str, Json] = {
