@@ -41,6 +41,7 @@ _LEFT_OUT = (
     "verifiers_environment",
     "skyrl_environment",
     "tinker_training",
+    "train_async_grpo",
     "verl_agent_loop",
 )
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in _LEFT_OUT]

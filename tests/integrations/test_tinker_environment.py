@@ -22,7 +22,7 @@ PATHS = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "earlier
 
 
 def python() -> Path:
-    return kept_trainer("tinker", "tinker-cookbook==0.6.1", "tinker==0.38.0")
+    return kept_trainer("tinker", "tinker-cookbook==0.5.8", "tinker==0.38.0")
 
 
 @pytest.fixture(scope="module")
