@@ -63,7 +63,8 @@ def _shown_alone(error: OpenRewardGymError) -> Exception:
         from inspect_ai._util.error import PrerequisiteError  # Inspect has no public class for it
     except ImportError:
         return error
-    return PrerequisiteError(escape(str(error)))
+    shown: Exception = PrerequisiteError(escape(str(error)))
+    return shown
 
 
 @scorer(metrics=[mean(), stderr()], name="reward")

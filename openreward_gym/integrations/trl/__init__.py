@@ -72,7 +72,7 @@ def grpo(
             GRPOTrainer("Qwen/Qwen3-0.6B", args=GRPOConfig("out/grpo"), **keywords).train()
     """
     _check_trl()
-    names = list(environments) if isinstance(environments, (list, tuple)) else [environments]
+    names: list[Any] = list(environments) if isinstance(environments, (list, tuple)) else [environments]
     if not names or not all(isinstance(name, (str, type)) for name in names):
         raise ConfigurationError(f"grpo() needs the name of an environment, or a list of names, not {environments!r}")
     if not isinstance(reward_funcs, (list, tuple)):
