@@ -75,7 +75,8 @@ def test_from_hit_to_hit_over_rollouts(opened: Opener, shared: str) -> None:
     expect(page.get_by_role("link", name="Discarded rollouts")).to_have_attribute("aria-current", "page")
     page.keyboard.press("N")
     expect(status).to_contain_text("rollout 27 of 28")
-    # The key presses this button, which is there once the group's samples are.
+    # The key goes from the rollout that is drawn, which is the one before until this title comes.
+    expect(page).to_have_title("training 6/2/1 – training")
     expect(page.get_by_role("button", name="Previous sample", exact=True)).to_be_enabled()
     page.keyboard.press("ArrowLeft")
     expect(status).to_have_text('no hit in this rollout; 28 rollouts with "No such file"')
