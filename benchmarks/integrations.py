@@ -7,21 +7,25 @@ their trainers play them, with the model's answers written beforehand, so that a
 environment and back. Each runs in a process of its own, under the interpreter of `.venvs` that has its trainer; one that is not
 there is skipped with a note. CPU is that of this process, so it counts what the trainer's own functions do, and not the server.
 
-CPU per episode in ms, 32 at a time, on 2 cores that others used at the same time (load 9), Python 3.11.7, 96 episodes, 3 runs:
+CPU per episode in ms (medians of 3 runs of 96 episodes; AMD EPYC, 2 cores, otherwise idle, Python 3.11.7):
 
-    plain env                   1.4
-    plain env, recorded         2.6
-    gymnasium, sync in threads  1.6
-    Episode                     1.4
-    Episode, recorded           2.4
-    TokenEpisode                2.9   renders the prompt once, and extends it
-    TRL                         2.0
-    SkyRL                       2.0
-    tinker-cookbook             4.6   its rollouts and token episodes (40 episodes, 1 run)
-    verifiers                    22   with its interception server, the model's server and its results files (40 episodes, 1 run)
-    Inspect                      27   with its log
+                                1 at a time    32 at a time
+    plain env                          1.26            0.93
+    plain env, recorded                2.23            1.58
+    gymnasium, sync in threads         2.21            1.28
+    Episode                            1.51            1.38
+    Episode, recorded                  3.31            1.68
+    TokenEpisode                       2.69            2.10    renders the prompt once, and extends it
+    TRL                                3.53            1.71
+    SkyRL                              5.40            1.71
+    tinker-cookbook                    7.04            2.76    its rollouts, over TokenEpisode
+    verl                               9.05            5.42    its agent loop, over TokenEpisode
+    OpenEnv                            7.28            4.15    client and server in this process
+    NeMo Gym                          17.29           12.19    its two servers; the model's server is not counted
+    Inspect                           21.79           18.72    with its log
+    verifiers                         21.62           24.43    with its interception server and results files
 
-`Episode` costs nothing that can be measured beside the env. What verifiers and Inspect add is their own evaluation.
+`Episode` adds 0.2 to 0.5 ms to the env. What verifiers, Inspect and NeMo Gym add is mostly their own evaluation.
 """
 
 from __future__ import annotations
