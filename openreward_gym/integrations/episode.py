@@ -11,7 +11,7 @@ import asyncio
 import os
 import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, Unpack
 
@@ -206,6 +206,10 @@ class Episodes:
         text = TextAction(env)
         return text if self.store is None else RecordRollouts(text, self.store, **self.record, **self._redaction)
 
+    async def open(self, reset: Callable[[], Awaitable[Any]], known: Mapping[str, Any]) -> None:
+        """Open a session in `open_attempts` attempts; see `open_in_attempts`."""
+        await open_in_attempts(reset, self.open_attempts, store=self.store, redactor=self.redactor, known=known)
+
     def num_tasks(self, split: str | None = None) -> int:
         """Return the number of tasks of a split. None takes the split of the options.
 
@@ -278,8 +282,9 @@ class Episodes:
         async def of_task(index: int) -> T:
             async with at_once:
                 env = self.env()
+                options, known = {"task_index": index}, {"split": self.options.split, "index": index}
                 try:
-                    await env.areset(options={"task_index": index})
+                    await self.open(lambda: env.areset(options=options), known)
                     return read(index, env)
                 finally:
                     await env.aclose()
@@ -405,15 +410,7 @@ class Episode:
         assert env is not None
         known = {**self._fields, "split": named.get("split") or source.options.split, "index": named.get("task_index")}
         self._is_closed = False
-        self._opening = asyncio.ensure_future(
-            open_in_attempts(
-                lambda: env.areset(seed=seed, options=options),
-                source.open_attempts,
-                store=source.store,
-                redactor=source.redactor,
-                known=known,
-            )
-        )
+        self._opening = asyncio.ensure_future(source.open(lambda: env.areset(seed=seed, options=options), known))
         try:
             await self._opening
         except FAILURES as error:

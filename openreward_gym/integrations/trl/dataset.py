@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from openreward_gym.errors import ConfigurationError, OpenRewardGymError
+from openreward_gym.chat import to_openai
+from openreward_gym.envs.env import OpenRewardEnv
+from openreward_gym.errors import ConfigurationError
 from openreward_gym.images import parse_data_url
-from openreward_gym.integrations.episode import PROMPTS_AT_ONCE
+from openreward_gym.integrations.episode import openai_tools
 from openreward_gym.integrations.trl.play import PlaySource, pillow_image
 from openreward_gym.types import ImageBlock
 from openreward_gym.types.messages import text_separator
@@ -43,29 +44,15 @@ async def tool_groups(source: PlaySource, tasks: Sequence[int] | None, limit: in
         ConfigurationError: There are no tasks, or a task does not exist.
         TransportError, ServerError, SessionLostError, ...: A session could not be opened.
     """
-    chosen: Sequence[int] = range(await source.anum_tasks()) if tasks is None else tasks
-    chosen = chosen if limit is None else chosen[:limit]
-    if not chosen:
+
+    def read(index: int, env: OpenRewardEnv[Any]) -> tuple[int, list[dict[str, Any]], list[dict[str, Any]]]:
+        return index, to_openai(env.messages), openai_tools(env.tools)
+
+    sessions = await source.aread_tasks(read, limit, tasks=tasks)
+    if not sessions:
         raise ConfigurationError(f"no tasks of {source.name!r} were chosen: give other values of `tasks` or `limit`")
-    at_once = asyncio.Semaphore(PROMPTS_AT_ONCE)
-
-    async def opened(index: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        async with at_once:
-            episode = source.episode()
-            try:
-                await episode.begin(index)
-                return episode.prompt, episode.tools
-            finally:
-                await episode.aclose()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks_opened = [group.create_task(opened(index)) for index in chosen]
-    except* OpenRewardGymError as errors:
-        raise errors.exceptions[0] from None
-    sessions = [task.result() for task in tasks_opened]
     groups: dict[str, ToolGroup] = {}
-    for index, (prompt, tools) in zip(chosen, sessions, strict=True):
+    for index, prompt, tools in sessions:
         name = source.name if not groups else f"{source.name}#{len(groups) + 1}"
         of_tools = groups.setdefault(json.dumps(tools, sort_keys=True), ToolGroup(name, source, tools, []))
         row = {"environment": of_tools.name, "split": source.options.split, "task_index": index}
